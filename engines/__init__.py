@@ -1,0 +1,1 @@
+"""Vision models on whatever accelerator there is: arrays in, values out."""

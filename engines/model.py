@@ -1,0 +1,49 @@
+"""A model is a triple: preprocess, runtime, postprocess."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from engines.runtimes.base import Runtime
+from engines.types import Array, Geometry
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+In_contra = TypeVar("In_contra", contravariant=True)
+Out_co = TypeVar("Out_co", covariant=True)
+
+
+class Preprocess(Protocol[In_contra]):
+    """Turn items into network inputs, and remember how each one was placed."""
+
+    def __call__(self, items: Sequence[In_contra], /) -> tuple[Mapping[str, Array], list[Geometry]]: ...
+
+
+class Postprocess(Protocol[Out_co]):
+    """Turn network outputs into one value per item, in source coordinates."""
+
+    def __call__(self, outputs: Mapping[str, Array], geometry: Sequence[Geometry], /) -> Sequence[Out_co]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Model(Generic[In, Out]):
+    """A network with what surrounds it: items in, values out."""
+
+    name: str
+    labels: tuple[str, ...]
+    preprocess: Preprocess[In]
+    runtime: Runtime
+    postprocess: Postprocess[Out]
+
+    def __call__(self, items: Sequence[In]) -> list[Out]:
+        """Run on any number of items, in chunks the runtime can take."""
+        results: list[Out] = []
+        for start in range(0, len(items), self.runtime.max_batch):
+            feeds, geometry = self.preprocess(items[start : start + self.runtime.max_batch])
+            results += self.postprocess(self.runtime.infer(feeds), geometry)
+        return results
+
+    def close(self) -> None:
+        self.runtime.close()

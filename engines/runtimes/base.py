@@ -1,0 +1,54 @@
+"""The one interface that every inference backend implements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from engines.types import Array, TensorSpec
+
+Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
+Goal = Literal["latency", "throughput"]
+
+
+@dataclass(frozen=True, slots=True)
+class PixelInput:
+    """What a network expects of its pixels: (rgb_or_bgr - mean) / std, float NCHW.
+
+    A runtime that can do this itself shows a uint8 NHWC RGB input instead; what it cannot do is left to `Preprocess`.
+    """
+
+    channels: Literal["rgb", "bgr"] = "rgb"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeOptions:
+    """How to open a network; a backend takes what it understands and refuses what it cannot honour."""
+
+    precision: Precision = "auto"  # auto: what the hardware likes best
+    goal: Goal = "throughput"
+    max_batch: int = 8
+    threads: int | None = None  # None: all cores of this process
+    pixels: PixelInput | None = None  # None: the graph's input is fed as it is
+
+
+class Runtime(Protocol):
+    """A loaded network on a device. Not thread-safe: one caller at a time.
+
+    Arrays returned by `infer` stay valid only until the next call. Feeds hold 1 to `max_batch` rows.
+    """
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]: ...
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]: ...
+    @property
+    def max_batch(self) -> int: ...
+    @property
+    def description(self) -> str: ...  # "openvino 2026.4 CPU bf16, 2 streams": for people
+
+    def infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]: ...  # raises ModelError
+    def close(self) -> None: ...

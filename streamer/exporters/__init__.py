@@ -1,0 +1,1 @@
+"""How the streamer says how it is doing."""

@@ -1,0 +1,105 @@
+"""What moves through the pipeline: raw frames, frames, and packets of what is known about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Generic, TypeVar
+
+from engines.types import Clip, Image, Scores
+
+T = TypeVar("T")
+_NOTHING: Mapping[str, object] = MappingProxyType({})
+_NO_TIMES: Mapping[str, float] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RawFrame:
+    """One picture as the decoder left it. Cheap to drop: pixels are converted only by `to_rgb`."""
+
+    pts: float  # seconds of media time
+    to_rgb: Callable[[], Image]  # called once, from the batcher's thread
+    captured_at: float | None = None  # Unix seconds, where the source knows them; else arrival counts
+    breaks: bool = False  # the stream is not continuous with the frame before: a seek, a gap
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One decoded image of one camera. Pixels are shared and must not be written."""
+
+    camera: str
+    seq: int  # counts grabbed frames, so gaps show drops
+    pts: float  # seconds of media time
+    captured_at: float  # Unix seconds: for the outside world
+    grabbed_ns: int  # monotonic clock: for latency
+    image: Image  # (H, W, 3) RGB
+
+
+@dataclass(frozen=True, slots=True)
+class Port(Generic[T]):
+    """A typed slot in a packet, written by exactly one graph node."""
+
+    node: str
+    kind: type[T]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Packet:
+    """A frame and what the graph has found out about it so far. Immutable."""
+
+    frame: Frame
+    values: Mapping[str, object] = field(default=_NOTHING)
+    latency_ms: Mapping[str, float] = field(
+        default=_NO_TIMES
+    )  # by step, in order; they add up to `marked_ns - grabbed_ns`
+    marked_ns: int | None = None  # monotonic clock at the end of the last step
+
+    def get(self, port: Port[T]) -> T | None:
+        value = self.values.get(port.node)
+        if value is None or isinstance(value, port.kind):
+            return value
+        raise TypeError(f"{port.node}: holds {type(value).__name__}, not {port.kind.__name__}")
+
+    def put(self, port: Port[T], value: T) -> Packet:
+        return replace(self, values=MappingProxyType({**self.values, port.node: value}))
+
+    def mark(self, step: str, now_ns: int) -> Packet:
+        """Book the time since the last mark (at first: since the grab) to *step*, waiting included."""
+        since = self.frame.grabbed_ns if self.marked_ns is None else self.marked_ns
+        times = MappingProxyType({**self.latency_ms, step: (now_ns - since) / 1e6})
+        return replace(self, latency_ms=times, marked_ns=now_ns)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """A clip and where it came from: a whole camera, or one tracked object."""
+
+    track_id: int | None
+    first_seq: int
+    last_seq: int
+    clip: Clip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """The windows that this packet's frame completed; usually none."""
+
+    items: tuple[Window, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Action:
+    """What one clip shows. Keeps the span, not the pixels."""
+
+    track_id: int | None
+    first_seq: int
+    last_seq: int
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Actions:
+    """The actions recognised at this packet's frame; usually none."""
+
+    items: tuple[Action, ...] = ()
