@@ -27,7 +27,7 @@ class FrameGrabbed:
 
 @dataclass(frozen=True, slots=True)
 class FrameDropped:
-    """A frame was grabbed and will never be published; *reason* is a short stable word ("late", "corrupt", "stopped")."""
+    """A frame was grabbed and will never be published; *reason* is one stable word: late, corrupt, stopped."""
 
     camera: str
     reason: str

@@ -49,11 +49,9 @@ class Packet:
     """A frame and what the graph has found out about it so far. Immutable."""
 
     frame: Frame
-    values: Mapping[str, object] = field(default=_NOTHING)
-    latency_ms: Mapping[str, float] = field(
-        default=_NO_TIMES
-    )  # by step, in order; they add up to `marked_ns - grabbed_ns`
-    marked_ns: int | None = None  # monotonic clock at the end of the last step
+    values: Mapping[str, object] = field(default_factory=lambda: _NOTHING)
+    latency_ms: Mapping[str, float] = field(default_factory=lambda: _NO_TIMES)  # by step, in order
+    marked_ns: int | None = None  # monotonic clock at the end of the last step; the steps add up to it
 
     def get(self, port: Port[T]) -> T | None:
         value = self.values.get(port.node)

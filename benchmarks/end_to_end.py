@@ -1,0 +1,211 @@
+"""How close the whole streamer comes to what the decoder and the engine can do, and to what one would write by hand.
+
+    python benchmarks/end_to_end.py [VIDEO] [--rounds 3] [--frames 400]
+
+Everything is measured in turn, round after round in one process, because shared machines drift; what counts are the
+ratios, of medians. The ideal is what this machine could do if it did nothing but decode and run the engine:
+cores / (CPU-seconds a frame of decoding + CPU-seconds a frame of inference).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import redis
+from engines.preprocess import Preprocess
+
+from engines.load import preprocess_spec
+from engines.manifest import find
+from engines.runtimes import choose, open_runtime
+from engines.runtimes.base import RuntimeOptions
+from engines.zoo import ignore, locate
+from streamer import build, config
+from streamer.cli.demo import sample_clip
+from streamer.embedded import EmbeddedRedis
+from streamer.pipeline import Pipeline
+
+MODEL = "yolox-nano"
+
+
+@dataclass(frozen=True)
+class Measured:
+    frames: int
+    wall: float  # seconds
+    cpu: float  # seconds, all threads
+
+    @property
+    def fps(self) -> float:
+        return self.frames / self.wall
+
+    @property
+    def cpu_ms(self) -> float:
+        return self.cpu / self.frames * 1e3
+
+
+def cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def measure(job: Callable[[], int]) -> Measured:
+    cpu, wall = cpu_seconds(), time.perf_counter()
+    frames = job()
+    return Measured(frames, time.perf_counter() - wall, cpu_seconds() - cpu)
+
+
+def decode(video: Path, frames: int) -> int:
+    """Decode as the file source does, and touch no pixel."""
+    with av.open(str(video)) as container:
+        container.streams.video[0].thread_type = "AUTO"
+        return sum(1 for _ in itertools.islice(container.decode(video=0), frames))
+
+
+@contextmanager
+def raw_engine(video: Path) -> Iterator[Callable[[int], int]]:
+    """The runtime alone, on the same prepared batch over and over."""
+    manifest = find(MODEL)
+    spec = preprocess_spec(manifest)
+    runtime = open_runtime(choose(()), locate(manifest), RuntimeOptions(pixels=spec.pixels))
+    print(f"engine: {runtime.description}")
+    with av.open(str(video)) as container:
+        images = [f.to_ndarray(format="rgb24") for f in itertools.islice(container.decode(video=0), runtime.max_batch)]
+    feeds, _ = Preprocess(spec, runtime)(images)
+
+    def run(frames: int) -> int:
+        calls = -(-frames // len(images))
+        for _ in range(calls):
+            runtime.infer(feeds)
+        return calls * len(images)
+
+    yield run
+    runtime.close()
+
+
+def plain_loop(video: Path, frames: int, session: object, client: redis.Redis) -> int:
+    """What one writes without us: OpenCV reads, ONNX Runtime infers, NumPy decodes, one XADD a frame."""
+    labels = find(MODEL).labels
+    grids, strides = zip(*(_grid(416 // s, s) for s in (8, 16, 32)), strict=True)
+    grid, stride = np.concatenate(grids), np.concatenate(strides)
+    capture = cv2.VideoCapture(str(video))
+    for seq in range(frames):
+        ok, image = capture.read()
+        if not ok:
+            return seq
+        ratio = min(416 / image.shape[0], 416 / image.shape[1])
+        small = cv2.resize(image, (int(image.shape[1] * ratio), int(image.shape[0] * ratio)))
+        padded = np.full((416, 416, 3), 114, np.uint8)
+        padded[: small.shape[0], : small.shape[1]] = small
+        feed = np.ascontiguousarray(padded.transpose(2, 0, 1)[None], np.float32)
+        (output,) = session.run(None, {"images": feed})  # type: ignore[attr-defined]  # typed as object: optional extra
+        centre = (output[0, :, :2] + grid) * stride
+        size = np.exp(output[0, :, 2:4]) * stride
+        scores = output[0, :, 4:5] * output[0, :, 5:]
+        classes = scores.argmax(1)
+        best = scores.max(1)
+        boxes = np.concatenate([centre - size / 2, size], 1) / ratio
+        kept = cv2.dnn.NMSBoxesBatched(boxes.tolist(), best.tolist(), classes.tolist(), 0.3, 0.45)
+        items = [
+            {"box": boxes[i].tolist(), "label": labels[classes[i]], "confidence": float(best[i])} for i in list(kept)
+        ]
+        client.xadd("plain", {"json": json.dumps({"seq": seq, "items": items})}, maxlen=10_000)
+    return frames
+
+
+def _grid(cells: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    ys, xs = np.mgrid[:cells, :cells]
+    return np.stack([xs.ravel(), ys.ravel()], 1), np.full((cells * cells, 1), stride)
+
+
+@contextmanager
+def streamer_process(video: Path, url: str) -> Iterator[Callable[[int], int]]:
+    """What `streamer process VIDEO --out DIR --redis` runs, once its model is open."""
+    text = (
+        f"nodes: {{yolo: {{kind: detect, model: {MODEL}}}}}\n"
+        f"publish: [{{kind: redis, url: '{url}'}}, {{kind: jsonl, path: '{{path}}'}}]\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        settings = config.parse(text.replace("{path}", f"{folder}/out.jsonl"), "benchmark")
+        cameras = {"clip": config.Camera(url=str(video))}
+        with build.open_graph(settings, "throughput", ignore) as graph:
+
+            def run(frames: int) -> int:
+                (Path(folder) / "out.jsonl").unlink(missing_ok=True)
+                sources = build.make_sources(cameras, lambda _: None)
+                with build.open_sinks(settings.publish, build.Outlet(graph.labels, ("clip",), live=False)) as sinks:
+                    Pipeline(sources, graph.stages, sinks, build.make_limits(settings.limits)).run()
+                return sum(1 for _ in (Path(folder) / "out.jsonl").open())
+
+            yield run
+
+
+def table(rows: Iterable[tuple[str, list[Measured]]]) -> dict[str, Measured]:
+    print(f"\n{'':34}{'frames/s':>10}{'min..max':>16}{'CPU ms/frame':>14}")
+    medians = {}
+    for name, runs in rows:
+        fps = [m.fps for m in runs]
+        medians[name] = Measured(
+            runs[0].frames,
+            runs[0].frames / statistics.median(fps),
+            statistics.median(m.cpu_ms for m in runs) * runs[0].frames / 1e3,
+        )
+        print(f"{name:34}{statistics.median(fps):10.1f}{min(fps):8.1f}..{max(fps):6.1f}{medians[name].cpu_ms:14.2f}")
+    return medians
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("video", nargs="?", type=Path, help="default: the demo's clip")
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    video = args.video or sample_clip()
+
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(locate(find(MODEL)), options, providers=["CPUExecutionProvider"])
+    cores = len(os.sched_getaffinity(0))
+    frames = decode(video, 1_000_000)
+    print(f"{video.name}: {frames} frames; {cores} cores; {args.rounds} rounds")
+    with EmbeddedRedis() as server, raw_engine(video) as engine, streamer_process(video, server.url) as process:
+        client = redis.Redis.from_url(server.url)
+        jobs: dict[str, Callable[[], int]] = {
+            "decode alone": lambda: decode(video, frames),
+            "engine alone": lambda: engine(frames),
+            "streamer process into Redis": lambda: process(frames),
+            "OpenCV loop + ONNX Runtime": lambda: plain_loop(video, frames, session, client),
+        }
+        for job in jobs.values():
+            job()  # caches warm, engines settled
+        results: dict[str, list[Measured]] = {name: [] for name in jobs}
+        for _ in range(args.rounds):
+            for name, job in jobs.items():
+                results[name].append(measure(job))
+        streamed = [f"{m.frames}" for m in results["streamer process into Redis"] if m.frames != frames]
+        assert not streamed, f"frames were lost: {streamed} instead of {frames}"
+    got = table(results.items())
+    ideal = cores * 1e3 / (got["decode alone"].cpu_ms + got["engine alone"].cpu_ms)
+    ours, plain = got["streamer process into Redis"], got["OpenCV loop + ONNX Runtime"]
+    other = ours.cpu_ms - got["decode alone"].cpu_ms - got["engine alone"].cpu_ms
+    print(f"{'ideal (cores / CPU of both)':34}{ideal:10.1f}")
+    print(f"\nstreamer / ideal            {ours.fps / ideal:5.2f}   (aim 0.85)")
+    print(f"streamer / OpenCV loop      {ours.fps / plain.fps:5.2f}   (aim 1.7)")
+    print(f"CPU outside decoder and engine: {other:.2f} ms a frame")
+
+
+if __name__ == "__main__":
+    main()

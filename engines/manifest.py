@@ -1,0 +1,181 @@
+"""Model manifests: what a network is, how it is fed and read, and where its weights come from.
+
+A manifest is a YAML file. Those that come with us lie in ``config/models``; a user's own may lie anywhere, and then its
+labels and weights may lie beside it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+import engines
+from engines.errors import ManifestError
+from engines.yamlsource import Document, YamlFault, explain, load, suggest
+
+Task = Literal["detect", "segment", "flow", "recognise"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Triple = tuple[float, float, float]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Preprocess(_Part):
+    """How pixels become the network's input: placed by *resize* and *align*, then (value - mean) / std."""
+
+    size: tuple[PositiveInt, PositiveInt]  # height, width
+    resize: Literal["letterbox", "stretch"] = "letterbox"
+    align: Literal["top-left", "center"] = "center"  # where a letterboxed image lies
+    pad: Annotated[int, Field(ge=0, le=255)] = 114
+    channels: Literal["rgb", "bgr"] = "rgb"
+    mean: Triple = (0.0, 0.0, 0.0)
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 1.0)
+
+
+class YoloxDecoder(_Part):
+    """Grid offsets, log sizes, objectness and class scores, one row an anchor point of every stride."""
+
+    kind: Literal["yolox"]
+    strides: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (8, 16, 32)
+
+
+class Defaults(_Part):
+    """Thresholds for whoever says nothing else."""
+
+    confidence: Share = 0.3
+    iou: Share = 0.45
+
+
+class WeightsFile(_Part):
+    """One file of weights, and what it must be."""
+
+    file: Annotated[str, Field(min_length=1)]
+    url: Annotated[str, Field(pattern="^https?://")] | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    size: NonNegativeInt | None = None  # bytes
+    licence: str | None = None
+
+    @model_validator(mode="after")
+    def _url_needs_checksum(self) -> WeightsFile:
+        if self.url and not self.sha256:
+            raise ValueError("has a url but no sha256: say what the downloaded bytes must be")
+        return self
+
+
+class Weights(_Part):
+    """The weights, by format."""
+
+    onnx: WeightsFile
+
+
+def _expand(decoder: Any) -> Any:
+    """Read the short form ``decoder: yolox``."""
+    return {"kind": decoder} if isinstance(decoder, str) else decoder
+
+
+class Manifest(_Part):
+    """All that is known about a model before its weights are opened."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    task: Task
+    architecture: str | None = None
+    variant: str | None = None
+    labels: tuple[str, ...] = ()  # in the file also the name or the path of a list; empty only for flow
+    preprocess: Preprocess
+    decoder: Annotated[YoloxDecoder, BeforeValidator(_expand)]
+    defaults: Defaults = Defaults()
+    weights: Weights
+    _folder: Path | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the manifest itself lies, and so what its relative paths start from; None for one made in code."""
+        return self._folder
+
+    @model_validator(mode="after")
+    def _classes_need_labels(self) -> Manifest:
+        if self.task != "flow" and not self.labels:
+            raise ValueError(f"a model that can {self.task} needs labels")
+        return self
+
+
+def config_dir() -> Path:
+    """Find the configuration that comes with us: inside an installed package, or beside it in a checkout."""
+    package = Path(engines.__file__).parent
+    installed = package / "_config"  # asked first: a stranger's folder "config" may lie beside an installed package
+    return installed if installed.is_dir() else package.parent / "config"
+
+
+def names() -> list[str]:
+    """List the manifests that come with us."""
+    return sorted(path.stem for path in (config_dir() / "models").glob("*.yaml"))
+
+
+def find(name_or_path: str | Path) -> Manifest:
+    """Read the manifest that comes with us under this name, or the user's own at this path. Raise ManifestError."""
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or "/" in text or text.endswith((".yaml", ".yml")):
+        return read(Path(text).expanduser())
+    known = names()
+    if text not in known:
+        raise ManifestError(
+            f"there is no model {text!r}{suggest(text, known)}: name one, or give the path of a manifest"
+        )
+    return read(config_dir() / "models" / f"{text}.yaml")
+
+
+def read(path: Path) -> Manifest:
+    """Read and check one manifest file. Raise ManifestError: one line a fault, each with file and line."""
+    try:
+        document = load(_text(path), str(path))
+    except YamlFault as error:
+        raise ManifestError(str(error)) from None
+    data = document.data
+    if isinstance(data, dict) and isinstance(data.get("labels"), str):
+        data = {**data, "labels": _read_labels(data["labels"], path.parent, document)}
+    try:
+        manifest = Manifest.model_validate(data)
+    except ValidationError as error:
+        raise ManifestError("\n".join(explain(error, document, Manifest))) from None
+    manifest._folder = path.parent
+    return manifest
+
+
+def _read_labels(name: str, folder: Path, document: Document) -> list[str]:
+    """Read one label a line, from a list that comes with us or a file named relative to the manifest."""
+    at = document.at(("labels",))
+    ours = config_dir() / "labels"
+    if "/" in name or name.endswith(".txt"):
+        path = folder / Path(name).expanduser()
+    else:
+        path = ours / f"{name}.txt"
+        if not path.is_file():
+            hint = suggest(name, (p.stem for p in ours.glob("*.txt")))
+            raise ManifestError(f"{at}there is no list {name!r}{hint}: name one, or give a path that ends in .txt")
+    labels = [line.strip() for line in _text(path, at).rstrip().splitlines()]
+    if "" in labels:  # skipping it would shift every class after it
+        raise ManifestError(f"{at}{path}:{labels.index('') + 1}: is empty, but every line is the label of one class")
+    return labels
+
+
+def _text(path: Path, at: str = "") -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ManifestError(f"{at}{path} is not text: it must be UTF-8") from None
+    except OSError as error:
+        raise ManifestError(f"{at}{path} cannot be read: {error.strerror}") from None

@@ -1,0 +1,98 @@
+"""The command line. Each command is a module of its own, imported only when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TextIO
+
+DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+COMMANDS = {
+    "run": "run a pipeline, live, until its sources end or Ctrl-C",
+    "process": "run a pipeline over recorded video, every frame, into files",
+    "demo": "see it work: a real video, an embedded Redis, results in the terminal",
+    "check": "validate a pipeline and open every source, model and sink",
+    "watch": "show results and FPS from Redis, live",
+    "models": "list, show and fetch models",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed while running, 2 wrong input, 130 interrupted."""
+    args = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
+    _log_to_stderr(logging.DEBUG if args.debug else logging.WARNING)
+    try:
+        code: int = args.job(args)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        if args.debug:
+            raise
+        return _explain(error)
+    return code
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """Build the parser; only the command that is called is imported, so that help is quick."""
+    from streamer import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="streamer",
+        description="Real-time video analytics: cameras in, typed results in Redis out.",
+        epilog="Exit codes: 0 done, 1 failed while running, 2 wrong input, 130 interrupted.",
+    )
+    parser.add_argument("--version", action="version", version=f"streamer {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    called = next((word for word in argv if not word.startswith("-")), None)
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == called:
+            import_module(f"streamer.cli.{name}").add_arguments(command)
+        for leaf in _leaves(command):
+            leaf.add_argument("--debug", action="store_true", help="log everything, and show tracebacks")
+    return parser
+
+
+def _leaves(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """The parsers that end a command line: the command itself, or its subcommands."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return list(action.choices.values())
+    return [parser]
+
+
+def _explain(error: Exception) -> int:
+    """Say what went wrong in one sentence, and pick the exit code."""
+    from engines.errors import EngineError
+    from streamer.errors import InputError, SinkUnusable, SourceUnusable, StreamerError
+
+    for line in str(error).splitlines() if isinstance(error, (EngineError, StreamerError)) else ():
+        complain(line)
+    if isinstance(error, (InputError, SourceUnusable, SinkUnusable)):
+        return WRONG_INPUT
+    if not isinstance(error, (EngineError, StreamerError)):
+        complain(f"internal error: {type(error).__name__}: {error}; run again with --debug and report what it shows")
+    return FAILED
+
+
+def complain(sentence: str) -> None:
+    """Tell the person at the terminal that something is wrong."""
+    print(f"streamer: {sentence}", file=sys.stderr)  # noqa: T201 - this is the command line
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Write to whatever stderr is at the moment: a live table puts its own in its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def _log_to_stderr(level: int) -> None:
+    logging.basicConfig(level=logging.WARNING, handlers=[_Stderr()], format="%(levelname)s %(name)s: %(message)s")
+    for package in ("streamer", "engines"):
+        logging.getLogger(package).setLevel(level)

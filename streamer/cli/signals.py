@@ -1,0 +1,65 @@
+"""Run a pipeline under a person's or a supervisor's hand: the first signal drains, the second kills."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from streamer.pipeline import Pipeline
+
+
+class Runner:
+    """Runs pipelines one after another; after a signal the running one drains and none is started."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._pipeline: Pipeline | None = None
+
+    def run(self, pipeline: Pipeline) -> None:
+        """Run *pipeline* to its end in a thread of its own, and raise what it raises.
+
+        Signal handlers interrupt the main thread at any point, also where it holds a lock; so it must hold none.
+        """
+        self._pipeline = pipeline
+        if self.signal is not None:  # looked at only now: a signal from here on finds the pipeline and stops it
+            return
+        errors: list[BaseException] = []
+        thread = threading.Thread(target=_collect, args=(pipeline, errors), name="pipeline")
+        thread.start()
+        thread.join()
+        self._pipeline = None
+        if errors:
+            raise errors[0]
+
+    def wait(self) -> None:
+        """Wait for a signal."""
+        signal.pause()
+
+    def stop(self, number: int, _frame: FrameType | None = None) -> None:
+        """Handle a signal. The next one of its kind ends the process at once."""
+        self.signal = signal.Signals(number)
+        signal.signal(number, signal.SIG_DFL)
+        if self._pipeline is not None:
+            self._pipeline.stop()
+
+
+@contextmanager
+def signals() -> Iterator[Runner]:
+    """Handle SIGINT and SIGTERM as long as the context lasts."""
+    runner = Runner()
+    before = {number: signal.signal(number, runner.stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield runner
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _collect(pipeline: Pipeline, errors: list[BaseException]) -> None:
+    try:
+        pipeline.run()
+    except BaseException as error:  # noqa: BLE001 - carried to the main thread, which raises it
+        errors.append(error)

@@ -1,0 +1,107 @@
+"""What a dashboard or a consumer imports: results and figures from Redis, typed. `aio` is the same for asyncio.
+
+from streamer.client import subscribe
+for message in subscribe("redis://localhost:6379/0", camera="gate"):
+    print(message.seq, message.results)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from streamer.client import queries
+from streamer.client.api import URL, subscription
+from streamer.client.protocol import Call, ClientError, Deliver, Dialogue, Ready, Tuning, Wait
+from streamer.wire.ids import PREFIX, Keys
+from streamer.wire.link import Link, LinkError
+from streamer.wire.messages import Message
+from streamer.wire.metrics import Metrics
+
+__all__ = ["ClientError", "Message", "Metrics", "Tuning", "history", "latest", "metrics", "subscribe"]
+T = TypeVar("T")
+_TUNING = Tuning()
+
+
+def subscribe(
+    url: str = URL,
+    *,
+    camera: str | Sequence[str] | None = None,
+    group: str | None = None,
+    consumer: str | None = None,
+    prefix: str = PREFIX,
+    tuning: Tuning = _TUNING,
+) -> Iterator[Message]:
+    """Return an endless iterator over the results of one, several or all cameras, new ones included.
+
+    Without *group*: what comes from now on. A subscriber more than `tuning.backlog` messages behind a camera skips
+    to its newest, and `message.missed` says how many it did not see; entries that are no messages count as missed.
+    With *group*: every entry from the oldest on, once among its consumers, acknowledged when the next one is asked
+    for; see `streamer.client.group`. A *consumer* that keeps its name gets back first what it had not acknowledged.
+    Waits while Redis is away. Raises ClientError when nothing answers at first, or Redis refuses.
+    """
+    return _begun(_steps(subscription(camera, group, consumer, prefix, tuning), url, tuning))
+
+
+def latest(url: str = URL, *, camera: str, prefix: str = PREFIX, tuning: Tuning = _TUNING) -> Message | None:
+    """Return the newest result of *camera*, or None when there is none that has not expired."""
+    return next(_values(_steps(queries.latest(camera, Keys(prefix), tuning), url, tuning)), None)
+
+
+def history(
+    url: str = URL,
+    *,
+    camera: str,
+    span: tuple[float | None, float | None] = (None, None),
+    limit: int | None = None,
+    prefix: str = PREFIX,
+    tuning: Tuning = _TUNING,
+) -> Iterator[Message]:
+    """Iterate over what *camera* captured from span[0] to span[1] (Unix seconds, both included), oldest first.
+
+    None leaves an end open. With *limit*, only the newest so many.
+    """
+    return _values(_steps(queries.history(camera, span, limit, Keys(prefix), tuning), url, tuning))
+
+
+def metrics(url: str = URL, *, prefix: str = PREFIX, tuning: Tuning = _TUNING) -> Iterator[Metrics]:
+    """Iterate over the pipeline's figures: the newest at once if there are any, then each newer ones. Endless."""
+    return _values(_steps(queries.metrics(Keys(prefix), tuning), url, tuning))
+
+
+def _steps(dialogue: Dialogue[T, None], url: str, tuning: Tuning) -> Iterator[Ready | Deliver[T]]:
+    """Carry out *dialogue* over one connection; yield the steps that concern the caller."""
+    try:
+        with Link(url, tuning.timeouts) as link:
+            step = next(dialogue)
+            while True:
+                reply = None
+                match step:
+                    case Call(command):
+                        try:
+                            reply = link.call(*command)
+                        except LinkError as error:
+                            step = dialogue.throw(error)
+                            continue
+                    case Wait(seconds):
+                        time.sleep(seconds)
+                    case _:
+                        yield step
+                step = dialogue.send(reply)
+    except StopIteration:
+        return
+    except LinkError as error:
+        raise ClientError(str(error)) from error
+
+
+def _values(steps: Iterator[Ready | Deliver[T]]) -> Iterator[T]:
+    return (step.value for step in steps if isinstance(step, Deliver))
+
+
+def _begun(steps: Iterator[Ready | Deliver[T]]) -> Iterator[T]:
+    """Go on until nothing is overlooked any more, so that what is written after the call is seen."""
+    for step in steps:
+        if isinstance(step, Ready):
+            break
+    return _values(steps)

@@ -1,0 +1,91 @@
+"""`streamer.client` for asyncio: the same names, the same dialogues.
+
+    from streamer.client import aio
+    async for message in aio.subscribe(camera="gate"):
+        ...
+
+Leave early with `async with contextlib.aclosing(aio.subscribe(...)) as messages`, and the connection is closed at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from typing import TypeVar
+
+from streamer.client import queries
+from streamer.client.api import URL, subscription
+from streamer.client.protocol import Call, ClientError, Deliver, Dialogue, Tuning, Wait
+from streamer.wire.ids import PREFIX, Keys
+from streamer.wire.link import AioLink, LinkError
+from streamer.wire.messages import Message
+from streamer.wire.metrics import Metrics
+
+__all__ = ["history", "latest", "metrics", "subscribe"]
+T = TypeVar("T")
+_TUNING = Tuning()
+
+
+def subscribe(
+    url: str = URL,
+    *,
+    camera: str | Sequence[str] | None = None,
+    group: str | None = None,
+    consumer: str | None = None,
+    prefix: str = PREFIX,
+    tuning: Tuning = _TUNING,
+) -> AsyncGenerator[Message, None]:
+    """Do what `streamer.client.subscribe` does; it begins with the first `anext`."""
+    return _drive(subscription(camera, group, consumer, prefix, tuning), url, tuning)
+
+
+async def latest(url: str = URL, *, camera: str, prefix: str = PREFIX, tuning: Tuning = _TUNING) -> Message | None:
+    """Do what `streamer.client.latest` does."""
+    return await anext(_drive(queries.latest(camera, Keys(prefix), tuning), url, tuning), None)
+
+
+def history(
+    url: str = URL,
+    *,
+    camera: str,
+    span: tuple[float | None, float | None] = (None, None),
+    limit: int | None = None,
+    prefix: str = PREFIX,
+    tuning: Tuning = _TUNING,
+) -> AsyncGenerator[Message, None]:
+    """Do what `streamer.client.history` does."""
+    return _drive(queries.history(camera, span, limit, Keys(prefix), tuning), url, tuning)
+
+
+def metrics(url: str = URL, *, prefix: str = PREFIX, tuning: Tuning = _TUNING) -> AsyncGenerator[Metrics, None]:
+    """Do what `streamer.client.metrics` does."""
+    return _drive(queries.metrics(Keys(prefix), tuning), url, tuning)
+
+
+async def _drive(dialogue: Dialogue[T, None], url: str, tuning: Tuning) -> AsyncGenerator[T, None]:
+    """Carry out *dialogue* over one connection."""
+    link = None
+    try:
+        link = AioLink(url, tuning.timeouts)
+        step = next(dialogue)
+        while True:
+            reply = None
+            match step:
+                case Call(command):
+                    try:
+                        reply = await link.call(*command)
+                    except LinkError as error:
+                        step = dialogue.throw(error)
+                        continue
+                case Wait(seconds):
+                    await asyncio.sleep(seconds)
+                case Deliver(value):
+                    yield value
+            step = dialogue.send(reply)
+    except StopIteration:
+        return
+    except LinkError as error:
+        raise ClientError(str(error)) from error
+    finally:
+        if link is not None:
+            await link.close()

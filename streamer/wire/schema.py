@@ -1,0 +1,41 @@
+"""The JSON Schema of a message: strict, for whoever produces one; consumers should ignore what they do not know."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from streamer.wire.messages import OTHER, SCHEMA, Message
+
+
+class _Strict(GenerateJsonSchema):
+    """Refuse unknown keys and kinds; what is optional is absent, never null."""
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        made = super().model_schema(schema)
+        return {**made, "additionalProperties": False} if made.get("type") == "object" else made
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
+        choices = {tag: choice for tag, choice in schema["choices"].items() if tag != OTHER}
+        return super().tagged_union_schema({**schema, "choices": choices})
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the schema of one message."""
+    made = Message.model_json_schema(schema_generator=_Strict)
+    title = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"streamer result, schema {SCHEMA}"}
+    return {**title, **{key: value for key, value in made.items() if key != "title"}}
+
+
+def text() -> str:
+    """Return the schema as it is published."""
+    return json.dumps(json_schema(), indent=2) + "\n"
