@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from engines.decoders import DetectOptions, open_decoder
-from engines.errors import ModelError
+from engines import decoders
 from engines.manifest import Manifest
 from engines.model import Model
 from engines.preprocess import Preprocess, PreprocessSpec
@@ -17,14 +16,14 @@ from engines.types import Detections, Image
 
 
 def open_detector(
-    manifest: Manifest, weights: Path, detect: DetectOptions, prefer: Sequence[str], options: RuntimeOptions
+    manifest: Manifest, weights: Path, detect: decoders.DetectOptions, prefer: Sequence[str], options: RuntimeOptions
 ) -> Model[Image, Detections]:
     """Open a detector on the first of the *prefer*red runtimes that is installed; on the best one where none is named.
 
     Raises RuntimeUnavailable, ModelError when the file is no network that fits the manifest, ManifestError.
     """
     spec = preprocess_spec(manifest)
-    postprocess = open_decoder(manifest.decoder.kind, manifest.decoder.model_dump(), len(manifest.labels), detect)
+    postprocess = decoders.open_detector(manifest.decoder.model_dump(), len(manifest.labels), spec.size, detect)
     runtime = open_runtime(choose(prefer), weights, replace(options, pixels=spec.pixels))
     return Model(manifest.name, manifest.labels, Preprocess(spec, runtime), runtime, postprocess)
 

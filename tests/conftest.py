@@ -1,4 +1,4 @@
-"""Real Redis servers for whoever asks: `redis_url`, `any_redis_url` (each kind of server), `redis_server` (a fresh one)."""
+"""Real Redis servers: `redis_url`, `any_redis_url` (each kind of server), `redis_server` (one of the test's own)."""
 
 from __future__ import annotations
 

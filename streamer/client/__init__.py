@@ -44,25 +44,25 @@ def subscribe(
     return _begun(_steps(subscription(camera, group, consumer, prefix, tuning), url, tuning))
 
 
-def latest(url: str = URL, *, camera: str, prefix: str = PREFIX, tuning: Tuning = _TUNING) -> Message | None:
+def latest(url: str, camera: str, *, prefix: str = PREFIX) -> Message | None:
     """Return the newest result of *camera*, or None when there is none that has not expired."""
-    return next(_values(_steps(queries.latest(camera, Keys(prefix), tuning), url, tuning)), None)
+    return next(_values(_steps(queries.latest(camera, Keys(prefix), _TUNING), url, _TUNING)), None)
 
 
 def history(
-    url: str = URL,
-    *,
+    url: str,
     camera: str,
-    span: tuple[float | None, float | None] = (None, None),
+    *,
+    start: float | None = None,
+    end: float | None = None,
     limit: int | None = None,
     prefix: str = PREFIX,
-    tuning: Tuning = _TUNING,
 ) -> Iterator[Message]:
-    """Iterate over what *camera* captured from span[0] to span[1] (Unix seconds, both included), oldest first.
+    """Iterate over what *camera* captured from *start* to *end* (Unix seconds, both included), oldest first.
 
-    None leaves an end open. With *limit*, only the newest so many.
+    With *limit*, only the newest so many. Entries that are no messages are skipped.
     """
-    return _values(_steps(queries.history(camera, span, limit, Keys(prefix), tuning), url, tuning))
+    return _values(_steps(queries.history(camera, (start, end), limit, Keys(prefix), _TUNING), url, _TUNING))
 
 
 def metrics(url: str = URL, *, prefix: str = PREFIX, tuning: Tuning = _TUNING) -> Iterator[Metrics]:

@@ -39,22 +39,22 @@ def subscribe(
     return _drive(subscription(camera, group, consumer, prefix, tuning), url, tuning)
 
 
-async def latest(url: str = URL, *, camera: str, prefix: str = PREFIX, tuning: Tuning = _TUNING) -> Message | None:
+async def latest(url: str, camera: str, *, prefix: str = PREFIX) -> Message | None:
     """Do what `streamer.client.latest` does."""
-    return await anext(_drive(queries.latest(camera, Keys(prefix), tuning), url, tuning), None)
+    return await anext(_drive(queries.latest(camera, Keys(prefix), _TUNING), url, _TUNING), None)
 
 
 def history(
-    url: str = URL,
-    *,
+    url: str,
     camera: str,
-    span: tuple[float | None, float | None] = (None, None),
+    *,
+    start: float | None = None,
+    end: float | None = None,
     limit: int | None = None,
     prefix: str = PREFIX,
-    tuning: Tuning = _TUNING,
 ) -> AsyncGenerator[Message, None]:
     """Do what `streamer.client.history` does."""
-    return _drive(queries.history(camera, span, limit, Keys(prefix), tuning), url, tuning)
+    return _drive(queries.history(camera, (start, end), limit, Keys(prefix), _TUNING), url, _TUNING)
 
 
 def metrics(url: str = URL, *, prefix: str = PREFIX, tuning: Tuning = _TUNING) -> AsyncGenerator[Metrics, None]:

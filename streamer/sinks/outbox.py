@@ -6,10 +6,12 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 from itertools import islice
+from typing import Literal
 
 from streamer.errors import SinkError, SinkUnusable
 from streamer.wire.ids import EntryId
 
+WhenFull = Literal["drop-oldest", "wait"]
 _BATCH_BYTES = 1 << 19  # so that a batch crosses a slow network within the reply timeout
 
 
@@ -27,8 +29,8 @@ class Result:
 class Outbox:
     """Results in order, the first of them pinned while they are being written, and what both threads must know."""
 
-    def __init__(self, capacity: int, *, drops: bool) -> None:
-        self._capacity, self._drops = capacity, drops
+    def __init__(self, capacity: int, when_full: WhenFull) -> None:
+        self._capacity, self._drops = capacity, when_full == "drop-oldest"
         self._results: deque[Result] = deque()
         self._pinned = 0  # may have arrived: neither dropped nor counted until that is known
         self._changed = threading.Condition()

@@ -11,12 +11,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from streamer.backoff import Backoff
 from streamer.errors import SinkError, SinkUnusable
 from streamer.events import Observer, ResultsDropped, SinkState, ignore
-from streamer.sinks.outbox import Outbox, Result
+from streamer.sinks.outbox import Outbox, Result, WhenFull
 from streamer.types import Packet
 from streamer.wire.ids import PREFIX, EntryId, Keys, entry_id
 from streamer.wire.link import Command, Link, LinkError, Refused, Timeouts, failure
@@ -37,7 +37,7 @@ class RedisOptions:
     maxlen: int = 10_000  # entries kept a camera, about
     latest_ttl: float = 60.0  # seconds
     capacity: int = 10_000  # results that wait, besides the batch being written
-    when_full: Literal["drop-oldest", "wait"] = "drop-oldest"
+    when_full: WhenFull = "drop-oldest"
     close_deadline: float | None = 0.5  # seconds that `close` may take; None: as long as it takes
     backoff: Backoff = _BACKOFF
     timeouts: Timeouts = _TIMEOUTS
@@ -66,7 +66,7 @@ class RedisSink:
     ) -> None:
         """Connect to nothing yet. Raise SinkUnusable when *url* is none of Redis."""
         self._url, self._encode, self._options, self._observer = url, encode, options, observer
-        self._outbox = Outbox(options.capacity, drops=options.when_full == "drop-oldest")
+        self._outbox = Outbox(options.capacity, options.when_full)
         self._link = self._open()
         self._writer = _Writer(self._link, options)
         self._thread: threading.Thread | None = None

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
+import socket
+import subprocess
+from pathlib import Path
 
 import pytest
 from redisworld import AT, Witness, encode, eventually, ids, lossless, packet, publish, raw, sink, written
@@ -19,10 +23,13 @@ from streamer.wire import EntryId, decode_metrics
 def test_a_result_is_in_the_stream_on_the_channel_and_the_latest(any_redis_url: str) -> None:
     with raw(any_redis_url) as client, client.pubsub(ignore_subscribe_messages=True) as channel:
         channel.psubscribe("streamer:live:*")
-        eventually(lambda: client.pubsub_numpat() == 1)
+        channel.get_message(timeout=5)  # that we have subscribed
         publish(any_redis_url, range(3))
         heard: list[bytes] = []
-        eventually(lambda: heard.extend(m["data"] for m in [channel.get_message()] if m) or len(heard) == 3)
+        while len(heard) < 3:
+            message = channel.get_message(timeout=5)
+            assert message is not None, heard
+            heard.append(message["data"])
         entries = client.xrange("streamer:results:gate")
         expected = [encode(packet(seq)) for seq in range(3)]
         assert [fields for _, fields in entries] == [{b"json": data} for data in expected]
@@ -207,3 +214,31 @@ def test_figures_that_nobody_takes_raise_and_the_next_ones_arrive(redis_server: 
         exporter.export(Stats(AT + 2))
     with raw(redis_server.url) as client:
         assert client.xlen("streamer:metrics") == 1
+
+
+# --- ways to get there ---
+
+
+def test_a_unix_socket_will_do(tmp_path: Path) -> None:
+    with EmbeddedRedis({"unixsocket": str(tmp_path / "redis.sock")}) as server:
+        publish(f"unix://{tmp_path / 'redis.sock'}?db=0", range(3))
+        assert written(server.url) == ids(range(3))
+
+
+def test_tls_is_checked(tmp_path: Path) -> None:
+    if not (shutil.which("openssl") and shutil.which("redis-server")):
+        pytest.skip("needs openssl and a redis-server with TLS; install them with: apt install openssl redis-server")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2",
+         "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    tls = {"tls-port": str(port), "tls-cert-file": str(certificate), "tls-key-file": str(key), "tls-auth-clients": "no"}
+    with EmbeddedRedis(tls, binary=lambda: Path(str(shutil.which("redis-server")))) as server:
+        with pytest.raises(SinkUnusable, match="certificate that cannot be verified"):
+            sink(f"rediss://localhost:{port}/0").check()
+        publish(f"rediss://localhost:{port}/0?ssl_ca_certs={certificate}", range(3))
+        assert written(server.url) == ids(range(3))

@@ -8,6 +8,7 @@ import random
 import signal
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,10 @@ def durable(tmp_path: Path) -> Iterator[EmbeddedRedis]:
     """A server that keeps across restarts all that it acknowledged."""
     with EmbeddedRedis({"appendonly": "yes", "appendfsync": "always"}, directory=tmp_path) as server:
         yield server
+
+
+def grown(url: str, beyond: int) -> bool:
+    return len(written(url)) > beyond
 
 
 def restart(server: EmbeddedRedis) -> None:
@@ -45,11 +50,12 @@ def test_a_recording_survives_a_server_that_is_killed_again_and_again(durable: E
     thread = threading.Thread(target=work)
     thread.start()
     for enough in (100, 700, 1500):
-        eventually(lambda enough=enough: len(written(durable.url)) > enough)
+        eventually(partial(grown, durable.url, enough))
         restart(durable)  # in the middle of a batch
     thread.join(30)
     assert written(durable.url) == ids(range(3000))
     assert not witness.dropped
+    assert len(witness.states) >= 2, "the restarts were noticed"
     assert witness.states[-1] is None
 
 

@@ -10,7 +10,7 @@ import jsonschema
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stnp
 
@@ -71,6 +71,7 @@ def packets(draw: st.DrawFn) -> Packet:
     return Packet(frame, values).mark("queue", frame.grabbed_ns + draw(st.integers(0, 10**10)))
 
 
+@settings(deadline=None)  # a busy machine is no fault of the format
 @given(packets())
 def test_encode_then_decode_gives_the_same(packet: Packet) -> None:
     data = Encoder(dict.fromkeys(packet.values, LABELS))(packet)

@@ -76,7 +76,7 @@ def test_a_ctrl_c_in_the_terminal_is_not_for_the_server(redis_server: EmbeddedRe
 
 
 def test_a_server_that_does_not_start_says_why() -> None:
-    with pytest.raises(SinkUnusable, match="does not start .*Bad directive") as caught:
+    with pytest.raises(SinkUnusable, match=r"does not start .*Bad directive") as caught:
         EmbeddedRedis({"nonsense": "yes"}).start()
     assert "\n" not in str(caught.value)
 
