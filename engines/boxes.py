@@ -1,64 +1,85 @@
-"""Overlap of boxes and non-maximum suppression, on columns. Boxes are xyxy; widths are x2 - x1, without the old + 1."""
+"""Boxes against boxes: overlap and suppression.
+
+Boxes are xyxy with real-valued edges, so a width is x2 - x1; the "+ 1" of code that counts pixels is not used.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from engines.types import Bool, Float, Int
+from engines.types import Float, Int
 
 Rows = npt.NDArray[np.intp]
-_BLOCK = 512
 
-
-def area(xyxy: Float) -> Float:
-    """Areas (N,) in square pixels; a box turned inside out has none."""
-    sides = np.maximum(xyxy[:, 2:] - xyxy[:, :2], 0)
-    out: Float = sides[:, 0] * sides[:, 1]
-    return out
+_BLOCK = 32  # boxes at a time: the overlaps stay in the cache, and of most groups only the best is left after the first
 
 
 def iou(a: Float, b: Float) -> Float:
-    """Intersection over union (N, M) of every pair; 0 where the union is empty."""
-    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
-    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    sides = np.maximum(bottom_right - top_left, 0)
-    inter = sides[..., 0] * sides[..., 1]
-    union = area(a)[:, None] + area(b)[None] - inter
-    out: Float = np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
-    return out
+    """Overlap every box of *a* (N, 4) with every box of *b* (M, 4): intersection over union, (N, M) in 0..1.
+
+    Boxes without an area, turned inside out, or with coordinates that are not finite overlap nothing.
+    """
+    return np.nan_to_num(_iou(_columns(a), _columns(b)), copy=False, nan=0.0)
 
 
 def nms(xyxy: Float, scores: Float, class_id: Int | None, iou_threshold: float) -> Rows:
-    """Greedy non-maximum suppression: rows kept, best first; equal scores in the order they came.
+    """Keep the best of every group of boxes that overlap by more than *iou_threshold*: greedy, hard suppression.
 
-    Boxes of different classes leave each other alone; without *class_id* all are one class. A row whose box or score
-    is not finite is never kept.
+    Boxes (N, 4), scores (N,) and classes (N,); a box suppresses only its own class, or any where classes are None.
+    Returns the kept rows, best score first; of equal scores the earlier row counts as better. Boxes that are not
+    finite overlap nothing, so they stay; scores that are NaN come last.
     """
-    finite = np.isfinite(xyxy).all(axis=1) & np.isfinite(scores)
-    rows: Rows = np.flatnonzero(finite)
-    rows = rows[np.argsort(-scores[rows], kind="stable")]
-    kept: list[Rows] = []
-    while len(rows):  # a block of the best at a time: its matrix stays small, and what it suppresses is never looked at
-        block, rest = rows[:_BLOCK], rows[_BLOCK:]
-        winners = block[_winners(_clash(block, block, xyxy, class_id, iou_threshold))]
-        kept.append(winners)
-        rows = rest[~_clash(winners, rest, xyxy, class_id, iou_threshold).any(axis=0)] if len(rest) else rest
-    return np.concatenate(kept) if kept else np.zeros(0, np.intp)
+    left: Rows = np.argsort(-scores, kind="stable")
+    columns = _columns(xyxy[left])
+    classes = None if class_id is None else class_id[left]
+    kept = [left[:0]]
+    while len(left):
+        over = _iou(columns[:, :_BLOCK], columns) > iou_threshold
+        if classes is not None:
+            over &= classes[:_BLOCK, None] == classes
+        winners, dead = _greedy(over)
+        kept.append(left[winners])
+        alive = np.flatnonzero(~dead[_BLOCK:]) + _BLOCK
+        left, columns = left[alive], columns[:, alive]
+        classes = None if classes is None else classes[alive]
+    return np.concatenate(kept)
 
 
-def _clash(a: Rows, b: Rows, xyxy: Float, class_id: Int | None, threshold: float) -> Bool:
-    """Whether a pair of rows (len(a), len(b)) cannot both be kept."""
-    clash: Bool = iou(xyxy[a], xyxy[b]) > threshold
-    if class_id is not None:
-        clash &= class_id[a][:, None] == class_id[b][None]
-    return clash
+def _greedy(over: npt.NDArray[np.bool_]) -> tuple[list[int], npt.NDArray[np.bool_]]:
+    """Walk down a block (K, N >= K), best first: the rows that no kept row has suppressed, and all N that one has."""
+    dead = np.zeros(over.shape[1], np.bool_)
+    winners = []
+    for i, row in enumerate(over):
+        if not dead[i]:
+            winners.append(i)
+            dead |= row
+    return winners, dead
 
 
-def _winners(clash: Bool) -> Bool:
-    """Keep each row that no kept row before it clashes with."""
-    alive: Bool = np.ones(len(clash), np.bool_)
-    for row in np.flatnonzero(np.triu(clash, 1).any(axis=1)):  # only rows that suppress anything need a turn
-        if alive[row]:
-            alive[row + 1 :] &= ~clash[row, row + 1 :]
-    return alive
+def _columns(xyxy: Float) -> Float:
+    """Put x1, y1, x2, y2 and the area of N boxes into rows (5, N): NumPy is fast along the last axis."""
+    columns = np.empty((5, len(xyxy)), xyxy.dtype)
+    columns[:4] = xyxy.T
+    with np.errstate(invalid="ignore", over="ignore"):
+        width, height = np.maximum(columns[2:4] - columns[:2], 0)
+        columns[4] = width * height
+    return columns
+
+
+def _iou(a: Float, b: Float) -> Float:
+    """Overlap `_columns` with `_columns`; NaN where there is nothing to divide by."""
+    ax1, ay1, ax2, ay2, a_area = a[:, :, None]
+    bx1, by1, bx2, by2, b_area = b
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        both: Float = np.minimum(ax2, bx2)
+        both -= np.maximum(ax1, bx1)
+        np.maximum(both, 0, out=both)
+        height = np.minimum(ay2, by2)
+        height -= np.maximum(ay1, by1)
+        np.maximum(height, 0, out=height)
+        both *= height
+        union = np.add(a_area, b_area, out=height)
+        union -= both
+        both /= union
+    return both

@@ -1,4 +1,4 @@
-"""Placing an image into a network's input."""
+"""Where an image lies inside a network's input, and the way back."""
 
 from __future__ import annotations
 
@@ -7,26 +7,39 @@ from typing import Literal
 from engines.types import Geometry
 
 Align = Literal["top-left", "center"]
-Resize = Literal["letterbox", "stretch"]
+Size = tuple[int, int]  # height, width
 
 
-def placed_hw(source_hw: tuple[int, int], target_hw: tuple[int, int]) -> tuple[int, int]:
-    """The size of an image once it fits into the target with its shape kept; rounded down, at least one pixel."""
-    scale = min(target_hw[0] / source_hw[0], target_hw[1] / source_hw[1])
-    return max(1, int(source_hw[0] * scale)), max(1, int(source_hw[1] * scale))
+def fit(source_hw: Size, target_hw: Size) -> Size:
+    """Shrink or grow a size to the largest of the same shape that fits into the target, rounded down as YOLOX does."""
+    _check(source_hw, target_hw)
+    (height, width), (target_height, target_width) = source_hw, target_hw
+    ratio = min(target_height / height, target_width / width)
+    return max(int(height * ratio), 1), max(int(width * ratio), 1)
 
 
-def letterbox(source_hw: tuple[int, int], target_hw: tuple[int, int], align: Align) -> Geometry:
-    """Fit an image into the target with its shape kept, the rest to be padded."""
-    scale = min(target_hw[0] / source_hw[0], target_hw[1] / source_hw[1])
-    height, width = placed_hw(source_hw, target_hw)
-    if align == "top-left":
-        return Geometry(source_hw, (scale, scale), (0.0, 0.0))
-    return Geometry(
-        source_hw, (scale, scale), (float((target_hw[1] - width) // 2), float((target_hw[0] - height) // 2))
-    )
+def letterbox(source_hw: Size, target_hw: Size, align: Align) -> Geometry:
+    """Place an image into the target with its shape kept; `fit` is the size that it takes there.
+
+    Scales are those of the placed image, so what rounding took from it moves no box.
+    """
+    placed_hw = fit(source_hw, target_hw)
+    dy, dx = (0, 0) if align == "top-left" else ((t - p) // 2 for t, p in zip(target_hw, placed_hw, strict=True))
+    return Geometry(source_hw, _scale(source_hw, placed_hw), (float(dx), float(dy)))
 
 
-def stretch(source_hw: tuple[int, int], target_hw: tuple[int, int]) -> Geometry:
-    """Fill the target, whatever becomes of the shape."""
-    return Geometry(source_hw, (target_hw[1] / source_hw[1], target_hw[0] / source_hw[0]), (0.0, 0.0))
+def stretch(source_hw: Size, target_hw: Size) -> Geometry:
+    """Place an image over all of the target, its shape lost."""
+    _check(source_hw, target_hw)
+    return Geometry(source_hw, _scale(source_hw, target_hw), (0.0, 0.0))
+
+
+def _scale(source_hw: Size, placed_hw: Size) -> tuple[float, float]:
+    return placed_hw[1] / source_hw[1], placed_hw[0] / source_hw[0]
+
+
+def _check(source_hw: Size, target_hw: Size) -> None:
+    if min(*source_hw, *target_hw) < 1:
+        raise ValueError(
+            f"cannot place an image of {source_hw} pixels into {target_hw}: both need a height and a width"
+        )

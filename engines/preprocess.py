@@ -1,84 +1,132 @@
-"""Images to network inputs, doing only what the runtime does not do itself."""
+"""Images to network inputs: placed, padded, and made what the runtime takes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from engines.errors import ModelError
-from engines.geometry import Align, Resize, letterbox, placed_hw, stretch
+from engines.geometry import Align, Size, fit, letterbox, stretch
 from engines.runtimes.base import PixelInput, Runtime
-from engines.types import Array, Geometry, Image
+from engines.types import Array, Float, Geometry, Image, TensorSpec, check
 
-Slices = tuple[slice, slice]
+_KNOWN_SIZES = 256  # placements remembered; cameras have few sizes
 
 
 @dataclass(frozen=True, slots=True)
 class PreprocessSpec:
-    """How a network was fed when it was trained."""
+    """How a network wants its images."""
 
-    size: tuple[int, int]  # height, width
-    resize: Resize = "letterbox"
-    align: Align = "center"
+    size: Size  # height, width
+    resize: Literal["letterbox", "stretch"] = "letterbox"
+    align: Align = "center"  # where a letterboxed image lies
     pad: int = 114
     pixels: PixelInput = field(default_factory=PixelInput)
 
 
-class Preprocess:
-    """Turn RGB images (H, W, 3) uint8 of any size into one feed, and say how each was placed.
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The rectangle of the input that an image fills."""
 
-    Buffers are reused: a feed is good until the next call.
+    rows: slice
+    columns: slice
+    size_wh: tuple[int, int]
+    geometry: Geometry
+
+
+@lru_cache(_KNOWN_SIZES)
+def _place(source_hw: Size, spec: PreprocessSpec) -> _Place:
+    if spec.resize == "stretch":
+        (height, width), geometry = spec.size, stretch(source_hw, spec.size)
+    else:
+        (height, width), geometry = fit(source_hw, spec.size), letterbox(source_hw, spec.size, spec.align)
+    left, top = (int(offset) for offset in geometry.offset_xy)
+    return _Place(slice(top, top + height), slice(left, left + width), (width, height), geometry)
+
+
+class Preprocess:
+    """Place RGB images (H, W, 3) of any size into one buffer that is used again and again.
+
+    A runtime that converts pixels itself takes the placed bytes as they are; for any other they become floats here.
+    The arrays are valid until the next call. Raises ModelError when the runtime's input does not fit *spec*.
     """
 
     def __init__(self, spec: PreprocessSpec, runtime: Runtime) -> None:
-        """Read from the runtime's only input what is left to do. Raises ModelError when it takes no images."""
-        (tensor,) = runtime.inputs[:1]
-        self._spec, self._name = spec, tensor.name
-        self._canvas = np.full((runtime.max_batch, *spec.size, 3), spec.pad, np.uint8)
-        self._placed: list[tuple[int, int] | None] = [None] * runtime.max_batch
-        self._planar = tensor.dtype != np.uint8
-        expected = (3, *spec.size) if self._planar else (*spec.size, 3)
-        if len(tensor.shape) != 4 or any(n not in (None, m) for n, m in zip(tensor.shape[1:], expected, strict=True)):
-            raise ModelError(
-                f"input {tensor.name!r} is {tensor.dtype} {tensor.shape}, but the manifest says {expected}; correct 'size'"
-            )
-        self._feed = np.empty((runtime.max_batch, *expected), np.float32) if self._planar else None
+        self.spec = spec
+        self._input = _image_input(runtime, spec)
+        self._canvas: Image = np.full((runtime.max_batch, *spec.size, 3), spec.pad, np.uint8)
+        self._places: list[_Place | None] = [None] * runtime.max_batch
+        as_bytes = self._input.dtype == np.uint8
+        self._floats = None if as_bytes else _Floats(spec, runtime.max_batch, self._input.dtype)
 
-    def __call__(self, items: Sequence[Image]) -> tuple[Mapping[str, Array], list[Geometry]]:
-        geometry = [self._place(row, image) for row, image in enumerate(items)]
-        if self._feed is None:
-            return {self._name: self._canvas[: len(items)]}, geometry
-        for row in range(len(items)):
-            self._normalise(row, self._feed[row])
-        return {self._name: self._feed[: len(items)]}, geometry
+    def __call__(self, images: Sequence[Image], /) -> tuple[Mapping[str, Array], list[Geometry]]:
+        """Place 1 to the runtime's `max_batch` images; returns the feeds and where each image lies."""
+        if len(images) > len(self._canvas):
+            raise ValueError(f"{len(images)} images are more than the {len(self._canvas)} that the runtime takes")
+        geometry = [self._put(row, image) for row, image in enumerate(images)]
+        placed = self._canvas[: len(images)]
+        return {self._input.name: placed if self._floats is None else self._floats(placed)}, geometry
 
-    def _place(self, row: int, image: Image) -> Geometry:
-        """Resize straight into the row; paint its border only when another size was there before."""
-        source_hw = image.shape[:2]
-        spec, canvas = self._spec, self._canvas[row]
-        if spec.resize == "stretch":
-            cv2.resize(image, spec.size[::-1], dst=canvas, interpolation=cv2.INTER_LINEAR)
-            return stretch(source_hw, spec.size)
-        geometry = letterbox(source_hw, spec.size, spec.align)
-        height, width = placed_hw(source_hw, spec.size)
-        if self._placed[row] != (height, width):
-            canvas[:] = spec.pad
-            self._placed[row] = height, width
-        left, top = map(int, geometry.offset_xy)
-        inner = canvas[top : top + height, left : left + width]
-        small = cv2.resize(image, (width, height), dst=inner, interpolation=cv2.INTER_LINEAR)
-        if small is not inner:  # OpenCV took a buffer of its own: a view with gaps between rows did not suit it
-            inner[:] = small
-        return geometry
+    def _put(self, row: int, image: Image) -> Geometry:
+        check("image", image, (None, None, 3), np.uint8)
+        height, width = image.shape[:2]
+        place = _place((height, width), self.spec)
+        if place is not self._places[row]:
+            self._canvas[row] = self.spec.pad
+            self._places[row] = place
+        into = self._canvas[row, place.rows, place.columns]
+        cv2.resize(image, place.size_wh, dst=into, interpolation=cv2.INTER_LINEAR)
+        return place.geometry
 
-    def _normalise(self, row: int, out: Array) -> None:
-        """(value - mean) / std, planar, in the network's order of channels."""
-        pixels = self._spec.pixels
-        order = (0, 1, 2) if pixels.channels == "rgb" else (2, 1, 0)
-        for plane, (channel, mean, std) in enumerate(zip(order, pixels.mean, pixels.std, strict=True)):
-            np.subtract(self._canvas[row, :, :, channel], mean, out=out[plane], dtype=np.float32)
-            if std != 1.0:
-                out[plane] /= std
+
+class _Floats:
+    """Turn placed bytes NHWC RGB into (value - mean) / std, NCHW, in the network's order of channels."""
+
+    def __init__(self, spec: PreprocessSpec, rows: int, dtype: np.dtype[np.generic]) -> None:
+        pixels = spec.pixels
+        self._order = (0, 1, 2) if pixels.channels == "rgb" else (2, 1, 0)
+        self._mean, self._std = (_column(pixels.mean, 0.0), _column(pixels.std, 1.0))
+        self._planes = np.empty((3, *spec.size), np.uint8)
+        self._out: Array = np.empty((rows, 3, *spec.size), dtype)
+
+    def __call__(self, placed: Image) -> Array:
+        for image, out in zip(placed, self._out, strict=False):
+            # A pass of its own, but vectorised: reading every third byte is slower than all the rest together.
+            cv2.split(image, [self._planes[i] for i in self._order])
+            self._scale(out)
+        return self._out[: len(placed)]
+
+    def _scale(self, out: Array) -> None:
+        if self._mean is None:
+            np.copyto(out, self._planes)
+        else:
+            np.subtract(self._planes, self._mean, out=out, casting="same_kind")
+        if self._std is not None:
+            np.divide(out, self._std, out=out, casting="same_kind")
+
+
+def _column(values: tuple[float, float, float], neutral: float) -> Float | None:
+    """Make one value a channel, or None where they change nothing."""
+    return None if set(values) == {neutral} else np.array(values, np.float32).reshape(3, 1, 1)
+
+
+def _image_input(runtime: Runtime, spec: PreprocessSpec) -> TensorSpec:
+    """Find the one input, and see whether the images can be made for it."""
+    if len(runtime.inputs) != 1:
+        names = ", ".join(spec.name for spec in runtime.inputs) or "none"
+        raise ModelError(f"the network has {len(runtime.inputs)} inputs ({names}), but one image can feed just one")
+    (found,) = runtime.inputs
+    as_bytes, as_floats = found.dtype == np.uint8, np.issubdtype(found.dtype, np.floating)
+    wanted = (*spec.size, 3) if as_bytes else (3, *spec.size)
+    fits = len(found.shape) == 4 and all(n in (None, w) for n, w in zip(found.shape[1:], wanted, strict=True))
+    if not fits or not (as_bytes or as_floats):
+        raise ModelError(
+            f"the network's input {found.name!r} is {found.dtype} {found.shape}, but its manifest says size "
+            f"{list(spec.size)}: correct 'preprocess' in the manifest, or take the weights that it was written for"
+        )
+    return found

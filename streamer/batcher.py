@@ -44,7 +44,7 @@ class Batch:
 class Batcher:
     """Take frames from every camera's mailbox in turn: at once what is there, never waiting for a full batch.
 
-    Under load the mailboxes fill while a batch is worked on, so batches grow by themselves; alone, a frame goes at once.
+    Under load the mailboxes fill while a batch is worked on, so batches grow by themselves; alone, a frame goes.
     """
 
     def __init__(

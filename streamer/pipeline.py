@@ -24,7 +24,7 @@ from streamer.stages.base import Stage
 
 log = logging.getLogger(__name__)
 Threads = Sequence[threading.Thread]
-_PATIENCE = 0.3  # seconds that threads get to end once nothing holds them
+_PATIENCE = 0.2  # seconds that threads get to end once nothing holds them
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Limits:
     live_frames: int = 2  # newest frames kept a live camera; older ones are dropped
     file_frames: int = 16  # decoded frames a file may be ahead
     batches: int = 1  # batches waiting in front of each stage
-    drain: float = 1.2  # seconds that what is inside may take after `stop`
+    drain: float = 1.0  # seconds that what is inside may take after `stop`
 
 
 @dataclass(slots=True)

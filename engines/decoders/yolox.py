@@ -1,63 +1,127 @@
-"""YOLOX: anchor-free, one row a cell of each stride (Ge et al., 2021, arXiv:2107.08430)."""
+"""YOLOX: one row an anchor point, offsets and log sizes in units of its stride, scores after the sigmoid.
+
+Ge et al. 2021, "YOLOX: Exceeding YOLO Series in 2021", https://arxiv.org/abs/2107.08430
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from engines.boxes import nms
 from engines.decoders import DetectOptions
-from engines.errors import ModelError
+from engines.errors import ManifestError, ModelError
+from engines.geometry import Size
 from engines.types import Array, Detections, Float, Geometry
 
+_OBJECTNESS, _CLASSES = 4, 5  # columns; the box comes before them
+_HIGHEST = 1.01  # of a score: some kernels overshoot one by a rounding
 
-class Yolox:
-    """Decode (N, A, 5 + classes): x, y, log w, log h relative to cell and stride, objectness and classes in 0..1.
 
-    An anchor counts once for every class whose score passes, as in the public implementation. Scores that are not
-    numbers never pass.
+def open_yolox(settings: Mapping[str, Any], classes: int, options: DetectOptions, size: Size | None) -> DecodeYolox:
+    """Make the decoder from its *settings* in the manifest: `strides`, one a level, in the network's order."""
+    strides = tuple(settings.get("strides", (8, 16, 32)))
+    if not strides or not all(isinstance(stride, int) and stride > 0 for stride in strides):
+        raise ManifestError(f"decoder yolox: strides {strides} must be whole numbers above zero, such as [8, 16, 32]")
+    return DecodeYolox(strides, classes, options, size)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Grid:
+    """The anchor points of one input size, in input pixels."""
+
+    size: Size
+    origin: Float  # (A, 2)
+    stride: Float  # (A, 1)
+
+    def decode(self, raw: Float, rows: npt.NDArray[np.intp]) -> Float:
+        """Make xyxy of the raw boxes (K, 4) of these anchor points."""
+        origin, stride = self.origin[rows], self.stride[rows]
+        centre = raw[:, :2] * stride + origin
+        half = np.exp(raw[:, 2:]) * (stride / 2)
+        return np.concatenate([centre - half, centre + half], 1)
+
+
+def _make_grid(size: Size, strides: tuple[int, ...]) -> _Grid:
+    origins, columns = [], []
+    for stride in strides:
+        y, x = np.mgrid[: size[0] // stride, : size[1] // stride]
+        origins.append(np.stack([x.ravel(), y.ravel()], 1) * stride)
+        columns.append(np.full((x.size, 1), stride))
+    return _Grid(size, np.concatenate(origins).astype(np.float32), np.concatenate(columns).astype(np.float32))
+
+
+class DecodeYolox:
+    """Decode outputs (N, A, 5 + classes): an anchor point gives an object for each class that it is confident of.
+
+    Only what passes the confidence is decoded. Scores that are NaN never pass; boxes that are not finite, or outside
+    the image, are left out. Scores above one raise ModelError: the exported graph lacks the sigmoid.
     """
 
-    def __init__(
-        self, classes: int, size: tuple[int, int], options: DetectOptions, strides: Sequence[int] = (8, 16, 32)
-    ) -> None:
-        """*size* is the network's input, height and width in pixels."""
-        self._options = options
-        self._grid, self._stride = cells(size, strides)
-        self._shape = len(self._grid), 5 + classes
+    def __init__(self, strides: tuple[int, ...], classes: int, options: DetectOptions, size: Size | None) -> None:
+        self._strides, self._classes, self._options = strides, classes, options
+        self._wanted = np.arange(classes) if options.classes is None else np.array(options.classes, np.intp)
+        self._columns = slice(_CLASSES, None) if options.classes is None else self._wanted + _CLASSES
+        self._grid = None if size is None else _make_grid(size, strides)
 
-    def __call__(self, outputs: Mapping[str, Array], geometry: Sequence[Geometry]) -> list[Detections]:
-        output: Float = next(iter(outputs.values()))
-        if output.shape[1:] != self._shape:
+    def __call__(self, outputs: Mapping[str, Array], geometry: Sequence[Geometry], /) -> list[Detections]:
+        """Decode each row with its geometry; boxes in pixels of the source images, best first."""
+        raw = self._check(outputs, len(geometry))
+        grid = self._grid_of(raw.shape[1])
+        with np.errstate(over="ignore", invalid="ignore"):  # left out below
+            return [self._decode(row, grid, place) for row, place in zip(raw, geometry, strict=True)]
+
+    def _check(self, outputs: Mapping[str, Array], rows: int) -> Array:
+        shapes = [array.shape for array in outputs.values()]
+        columns = _CLASSES + self._classes
+        if len(shapes) != 1 or len(shapes[0]) != 3 or (shapes[0][0], shapes[0][2]) != (rows, columns):
+            given = ", ".join(f"{name} {array.shape}" for name, array in outputs.items())
             raise ModelError(
-                f"the output is {output.shape[1:]}, but by size, strides and labels it should be {self._shape}; "
-                "correct the manifest"
+                f"decoder yolox expects one output ({rows}, anchor points, {columns}) for {self._classes} classes, but "
+                f"the network gives {given}: correct 'labels' or 'decoder' in the manifest"
             )
-        return [self._image(rows, place) for rows, place in zip(output, geometry, strict=True)]
+        return next(iter(outputs.values()))
 
-    def _image(self, rows: Float, place: Geometry) -> Detections:
-        options, grid, stride = self._options, self._grid, self._stride
-        candidates = np.flatnonzero(rows[:, 4] > options.confidence)  # no class score exceeds 1
-        scores = rows[candidates, 4:5] * rows[candidates, 5:]
-        anchor, class_id = np.nonzero(scores > options.confidence)
-        if options.classes is not None:
-            wanted = np.isin(class_id, options.classes)
-            anchor, class_id = anchor[wanted], class_id[wanted]
-        confidence, chosen = scores[anchor, class_id], candidates[anchor]
-        centre = (rows[chosen, :2] + grid[chosen]) * stride[chosen]
-        half = np.exp(rows[chosen, 2:4]) * (stride[chosen] / 2)
-        xyxy = np.concatenate([centre - half, centre + half], axis=1)
-        ids = class_id.astype(np.int32)
-        kept = nms(xyxy, confidence, ids, options.iou)[: options.max_detections]
-        return Detections(place.to_source(xyxy[kept]), ids[kept], confidence[kept])
+    def _grid_of(self, points: int) -> _Grid:
+        grid = self._grid = self._grid or _square_grid(points, self._strides)
+        if len(grid.origin) != points:
+            raise ModelError(
+                f"decoder yolox expects {len(grid.origin)} anchor points for inputs of {list(grid.size)} and strides "
+                f"{list(self._strides)}, but the network gives {points}: correct 'size' or 'strides' in the manifest"
+            )
+        return grid
+
+    def _decode(self, raw: Array, grid: _Grid, geometry: Geometry) -> Detections:
+        threshold = self._options.confidence
+        points = np.flatnonzero(raw[:, _OBJECTNESS] > threshold)  # no class score can lift the rest over it
+        near: Float = raw[points].astype(np.float32, copy=False)
+        scores = near[:, _OBJECTNESS, None] * near[:, self._columns]
+        row, column = np.nonzero(scores > threshold)
+        confidence = scores[row, column]
+        if confidence.max(initial=0) > _HIGHEST:
+            raise ModelError(
+                f"decoder yolox expects scores in 0..1, but the network gives {confidence.max():.3g}: export it with "
+                "the sigmoid in the graph"
+            )
+        xyxy = grid.decode(near[:, :4], points)[row]
+        return self._select(xyxy, self._wanted[column].astype(np.int32), np.minimum(confidence, 1), geometry)
+
+    def _select(self, xyxy: Float, class_id: npt.NDArray[np.int32], scores: Float, geometry: Geometry) -> Detections:
+        """Drop what no image can hold and what is found twice, and keep the best."""
+        finite = np.flatnonzero(np.isfinite(xyxy).all(1))
+        kept = finite[nms(xyxy[finite], scores[finite], class_id[finite], self._options.iou)]
+        placed = geometry.to_source(xyxy[kept])
+        inside = (placed[:, :2] < placed[:, 2:]).all(1)
+        best = kept[inside][: self._options.max_detections]
+        return Detections(placed[inside][: len(best)], class_id[best], scores[best])
 
 
-def cells(size: tuple[int, int], strides: Sequence[int]) -> tuple[Float, Float]:
-    """Column and row (A, 2) of each anchor's cell, and its stride (A, 1)."""
-    grids, sizes = [], []
-    for stride in strides:
-        rows, columns = np.mgrid[: size[0] // stride, : size[1] // stride]
-        grids.append(np.stack([columns.ravel(), rows.ravel()], axis=1))
-        sizes.append(np.full((rows.size, 1), stride))
-    return np.concatenate(grids).astype(np.float32), np.concatenate(sizes).astype(np.float32)
+def _square_grid(points: int, strides: tuple[int, ...]) -> _Grid:
+    """Make the grid of the square input that has about so many anchor points."""
+    side = round(math.sqrt(points / sum(1 / stride**2 for stride in strides)))
+    return _make_grid((side, side), strides)

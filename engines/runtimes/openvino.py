@@ -64,7 +64,8 @@ class OpenVinoRuntime:
                 raise ModelError(
                     f"{self._path}: output {spec.name!r} has no fixed shape {spec.shape}; export it with one"
                 )
-            results[spec.name] = np.empty((self.max_batch, *spec.shape[1:]), spec.dtype)
+            shape = [size for size in spec.shape[1:] if size is not None]
+            results[spec.name] = np.empty((self.max_batch, *shape), spec.dtype)
             for row, request in enumerate(self._requests):
                 request.set_output_tensor(index, ov.Tensor(results[spec.name][row : row + 1], shared_memory=True))
         return results
@@ -80,8 +81,8 @@ class OpenVinoRuntime:
             fits = feed.ndim == len(spec.shape) and feed.shape[1:] == spec.shape[1:] and feed.dtype == spec.dtype
             if not fits or not 1 <= len(feed) <= self.max_batch:
                 raise ModelError(
-                    f"{self._path}: input {spec.name!r} takes 1 to {self.max_batch} rows of {spec.dtype} {spec.shape[1:]}, "
-                    f"got {feed.dtype} {feed.shape}"
+                    f"{self._path}: input {spec.name!r} takes 1 to {self.max_batch} rows of "
+                    f"{spec.dtype} {spec.shape[1:]}, got {feed.dtype} {feed.shape}"
                 )
         return len(feeds[self.inputs[0].name])
 

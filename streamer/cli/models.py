@@ -18,7 +18,7 @@ from streamer.errors import InputError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     listing = verbs.add_parser("list", help="list the models that come with the streamer")
-    listing.set_defaults(job=lambda args: list_models())
+    listing.set_defaults(job=list_models)
     for verb, job, text in (
         ("show", show, "show all that is known about a model"),
         ("pull", pull, "fetch its weights"),
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         command.set_defaults(job=job)
 
 
-def list_models() -> int:
+def list_models(_args: argparse.Namespace) -> int:
     table = Table("model", "task", "input", "classes", "weights", box=None, pad_edge=False)
     for name in names():
         manifest = find(name)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from streamer.pipeline import Pipeline
+from streamer.sinks.base import Sink
+from streamer.sinks.redis import RedisSink
+
+_MOMENT = 0.5  # seconds
 
 
 class Runner:
@@ -44,6 +48,15 @@ class Runner:
         signal.signal(number, signal.SIG_DFL)
         if self._pipeline is not None:
             self._pipeline.stop()
+
+
+def hurry(sinks: Iterable[Sink]) -> None:
+    """After a signal nobody waits for a Redis that is away: give it a moment, then give up and count what is left."""
+    for sink in sinks:
+        if isinstance(sink, RedisSink):
+            timer = threading.Timer(_MOMENT, sink.abort)
+            timer.daemon = True
+            timer.start()
 
 
 @contextmanager
