@@ -26,10 +26,10 @@ import av
 import cv2
 import numpy as np
 import redis
-from engines.preprocess import Preprocess
 
 from engines.load import preprocess_spec
 from engines.manifest import find
+from engines.preprocess import Preprocess
 from engines.runtimes import choose, open_runtime
 from engines.runtimes.base import RuntimeOptions
 from engines.zoo import ignore, locate

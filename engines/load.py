@@ -23,7 +23,8 @@ def open_detector(
     Raises RuntimeUnavailable, ModelError when the file is no network that fits the manifest, ManifestError.
     """
     spec = preprocess_spec(manifest)
-    postprocess = decoders.open_detector(manifest.decoder.model_dump(), len(manifest.labels), spec.size, detect)
+    told = manifest.decoder.model_dump()
+    postprocess = decoders.open_decoder(told["kind"], told, len(manifest.labels), detect, spec.size)
     runtime = open_runtime(choose(prefer), weights, replace(options, pixels=spec.pixels))
     return Model(manifest.name, manifest.labels, Preprocess(spec, runtime), runtime, postprocess)
 

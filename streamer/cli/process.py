@@ -19,7 +19,10 @@ from streamer.cli.run import add_overrides
 from streamer.cli.signals import Runner, hurry, signals
 from streamer.errors import InputError, SourceError, SourceUnusable
 from streamer.events import Event, FrameLost, Observer, PacketPublished
+from streamer.exporters.redis import RedisExporter
 from streamer.exporters.terminal import ProcessProgress
+from streamer.exporters.ticker import exporting
+from streamer.monitor import Monitor
 from streamer.pipeline import Pipeline
 from streamer.sinks.base import Sink
 from streamer.sinks.files import Existing
@@ -27,6 +30,7 @@ from streamer.sinks.jsonl import JsonlSink, ResumePoint, resume_point
 from streamer.sinks.redis import RedisSink
 from streamer.sinks.video import VideoSink
 from streamer.sources.base import Source
+from streamer.sources.probe import expected_frames
 from streamer.types import RawFrame
 from streamer.wire import Encoder, decode, entry_id
 
@@ -91,8 +95,12 @@ def process(args: argparse.Namespace) -> int:
         shared = stack.enter_context(
             build.open_sinks(publish, build.Outlet(graph.labels, tuple(settings.cameras), live=False))
         )
+        monitor = Monitor(graph.labels)
+        for sink in publish:
+            exporter = stack.enter_context(RedisExporter(sink.url, sink.prefix))
+            stack.enter_context(exporting(monitor.stats, exporter.export))
         progress = stack.enter_context(ProcessProgress(len(jobs)))
-        work = _Work(settings, graph, shared, progress, runner)
+        work = _Work(settings, graph, shared, monitor, progress, runner)
         codes = [work.run(job) for job in jobs]
         if runner.signal is not None:
             hurry(shared)
@@ -130,6 +138,7 @@ class _Work:
     settings: config.Pipeline
     graph: build.Graph
     shared: Sequence[Sink]
+    monitor: Monitor
     progress: ProcessProgress
     runner: Runner
 
@@ -140,6 +149,7 @@ class _Work:
         lost: list[FrameLost] = []
 
         def observe(event: Event) -> None:
+            self.monitor(event)
             if isinstance(event, PacketPublished):
                 self.progress.advance()
             elif isinstance(event, FrameLost):
@@ -171,7 +181,7 @@ class _Work:
                 observe,
                 first_seq={job.name: point.next_seq},
             )
-            self.progress.start(job.name, frames=source_frames(source), done=point.next_seq)
+            self.progress.start(job.name, frames=expected_frames(job.video), done=point.next_seq)
             self.runner.run(pipeline)
         for stage in self.graph.stages:
             stage.forget(job.name)

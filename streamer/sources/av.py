@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import av
-from av.stream import Disposition
+from av.stream import Discard, Disposition
 
 from streamer.clock import SYSTEM_CLOCK, Clock
 from streamer.errors import ConfigError, SourceError, SourceUnusable
@@ -113,7 +113,7 @@ class AvSource:
     def _session(self, container: av.container.InputContainer) -> _Session:
         stream = _video(container)
         if stream is None:
-            raise SourceUnusable(f"{self.address.shown} holds no video that can be decoded; give one with pictures in it")
+            raise SourceUnusable(f"{self.address.shown} holds no video that can be decoded; check that it plays")
         codec = stream.codec_context
         codec.thread_count = self.options.threads or (1 if self.live else 0)
         codec.thread_type = "SLICE" if self.live else "AUTO"  # frame threads hold back a frame each
@@ -143,7 +143,7 @@ def _video(container: av.container.InputContainer) -> av.VideoStream | None:
     chosen = next((s for s in moving if best is not None and s.index == best.index), moving[0])
     for stream in container.streams:
         if stream.index != chosen.index:
-            stream.discard = "all"
+            stream.discard = Discard.all
     return chosen
 
 
@@ -160,7 +160,7 @@ class _Session:
         self._size: tuple[int, int] | None = None
         self._seen_ns = source.clock.monotonic_ns()
 
-    def frames(self) -> Iterator[RawFrame]:
+    def frames(self) -> Generator[RawFrame]:
         """Decode to the end. Raises SourceError; tells the observer what a recording lacks."""
         try:
             for packet in self._packets():
@@ -180,7 +180,7 @@ class _Session:
     def _timeout(self) -> float:
         return self._source.options.read_timeout
 
-    def _packets(self) -> Iterator[av.Packet]:
+    def _packets(self) -> Iterator[av.Packet[av.stream.Stream]]:
         """Read on behind what cannot be read; at the end comes an empty packet, which empties the decoder."""
         failures = 0
         while failures < _BAD_READS:
@@ -202,7 +202,7 @@ class _Session:
         if self._source.live and silence >= self._timeout:
             raise avfaults.silent(self._shown, self._timeout)
 
-    def _decode(self, packet: av.Packet) -> Sequence[av.VideoFrame]:
+    def _decode(self, packet: av.Packet[av.stream.Stream]) -> Sequence[av.VideoFrame]:
         try:
             return self._stream.decode(packet)
         except av.FFmpegError as error:

@@ -11,7 +11,7 @@ _Meaning = tuple[type[SourceError], str]
 _ANYWHERE: tuple[tuple[type[Exception], _Meaning], ...] = (
     (av_error.HTTPUnauthorizedError, (SourceUnusable, "refuses the user name and password; correct them in its URL")),
     (av_error.HTTPForbiddenError, (SourceUnusable, "forbids access; ask for a user that may watch it")),
-    (av_error.ProtocolNotFoundError, (SourceUnusable, "needs a protocol that this build of PyAV lacks; use RTSP or HTTP")),
+    (av_error.ProtocolNotFoundError, (SourceUnusable, "speaks a protocol that this PyAV cannot; use RTSP or HTTP")),
     (av_error.DecoderNotFoundError, (SourceUnusable, "is coded in a way that no decoder here reads; re-encode it")),
     (av_error.PermissionError, (SourceUnusable, "may not be read by this user; change its permissions")),
     (av_error.ConnectionRefusedError, (SourceError, "refuses the connection; is it switched on, and the port right?")),

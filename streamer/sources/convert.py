@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import av
 import numpy as np
 
@@ -30,7 +32,7 @@ def to_rgb(frame: av.VideoFrame) -> Image:
     """
     try:
         planar = frame.reformat(format=_FASTER_THROUGH.get(frame.format.name), threads=1)
-        image: Image = planar.to_ndarray(format="rgb24", threads=1)
+        image = cast("Image", planar.to_ndarray(format="rgb24", threads=1))
     except (av.FFmpegError, ValueError) as error:
         raise SourceError(f"a frame of pixel format {frame.format.name} cannot be converted to RGB: {error}") from error
     if frame.rotation:

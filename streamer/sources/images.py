@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -57,7 +58,7 @@ class ImagesSource:
     def _matches(self, place: Path) -> list[Path]:
         if place.exists():  # a name may hold the characters of a pattern
             return [place]
-        return [Path(name) for name in glob.glob(self.pattern, recursive=True)]
+        return [Path(name) for name in glob.glob(self.pattern, recursive=True)]  # noqa: PTH207 - Path.glob takes no absolute pattern
 
     def _read(self, path: Path) -> Image:
         try:
@@ -77,7 +78,7 @@ def read(path: Path) -> Image:
         raise SourceError(f"{path} cannot be read: {reason}; copy it again") from error
     if bgr is None:
         raise SourceError(f"{path} is damaged or not an image; copy it again, or take it away")
-    image: Image = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    image = cast("Image", cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
     image.flags.writeable = False
     return image
 

@@ -144,4 +144,5 @@ def _texture(rng: np.random.Generator, height: int, width: int, contrast: int) -
     cells = rng.integers(-contrast, contrast, (-(-height // _GRAIN), -(-width // _GRAIN), 1))
     coarse = cells.repeat(_GRAIN, axis=0).repeat(_GRAIN, axis=1)[:height, :width]
     fine = rng.integers(-contrast // 4, contrast // 4, (height, width, 1))
-    return np.clip(colour + coarse + fine, 0, 255).astype(np.uint8)
+    texture: Image = np.clip(colour + coarse + fine, 0, 255).astype(np.uint8)
+    return texture

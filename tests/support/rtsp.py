@@ -87,9 +87,8 @@ def _main() -> None:
     Gst.init(None)
     server = GstRtspServer.RTSPServer(address="127.0.0.1", service="0")
     factory = GstRtspServer.RTSPMediaFactory()
-    factory.set_launch(
-        f'( filesrc location="{args.video}" ! qtdemux ! h264parse ! video/x-h264,stream-format=byte-stream,alignment=au ! rtph264pay name=pay0 pt=96 config-interval=-1 )'
-    )
+    payload = "rtph264pay name=pay0 pt=96 config-interval=-1"
+    factory.set_launch(f'( filesrc location="{args.video}" ! qtdemux ! h264parse ! {payload} )')
     if args.user:
         auth = GstRtspServer.RTSPAuth()
         token = GstRtspServer.RTSPToken()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
@@ -60,11 +61,12 @@ def same_colours(image: Image, rotated: int = 0) -> bool:
 def write(path: Path, clip: Clip = Clip(), container: str | None = None, audio: bool = False) -> Path:
     """Encode *clip* into *path*; the container follows from the name unless given."""
     with av.open(str(path), "w", format=container, options=dict(clip.muxer)) as out:
-        stream = out.add_stream(clip.codec, rate=clip.fps, options=dict(clip.options))
+        stream = cast("av.VideoStream", out.add_stream(clip.codec, rate=clip.fps, options=dict(clip.options)))
         stream.width, stream.height = clip.size
         stream.pix_fmt = clip.pix_fmt
         stream.codec_context.thread_count = 1  # one slice a picture, as cameras do
         sound = out.add_stream("aac", rate=48_000) if audio else None
+        out.start_encoding()  # a header, even where no frame follows
         for index in range(clip.frames):
             picture = av.VideoFrame.from_ndarray(pattern(index, clip.size), format="rgb24")
             picture.pts, picture.time_base = index, Fraction(1, clip.fps)
