@@ -27,10 +27,11 @@ def nms(xyxy: Float, scores: Float, class_id: Int | None, iou_threshold: float) 
     """Keep the best of every group of boxes that overlap by more than *iou_threshold*: greedy, hard suppression.
 
     Boxes (N, 4), scores (N,) and classes (N,); a box suppresses only its own class, or any where classes are None.
-    Returns the kept rows, best score first; of equal scores the earlier row counts as better. Boxes that are not
-    finite overlap nothing, so they stay; scores that are NaN come last.
+    Returns the kept rows, best score first; of equal scores the earlier row counts as better. A row whose box or score
+    is not finite is never kept, and suppresses nothing.
     """
-    left: Rows = np.argsort(-scores, kind="stable")
+    left: Rows = np.flatnonzero(np.isfinite(xyxy).all(1) & np.isfinite(scores))
+    left = left[np.argsort(-scores[left], kind="stable")]
     columns = _columns(xyxy[left])
     classes = None if class_id is None else class_id[left]
     kept = [left[:0]]

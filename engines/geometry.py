@@ -10,8 +10,8 @@ Align = Literal["top-left", "center"]
 Size = tuple[int, int]  # height, width
 
 
-def fit(source_hw: Size, target_hw: Size) -> Size:
-    """Shrink or grow a size to the largest of the same shape that fits into the target, rounded down as YOLOX does."""
+def placed_hw(source_hw: Size, target_hw: Size) -> Size:
+    """Find the largest size of the source's shape that fits into the target, rounded down as YOLOX does."""
     _check(source_hw, target_hw)
     (height, width), (target_height, target_width) = source_hw, target_hw
     ratio = min(target_height / height, target_width / width)
@@ -19,13 +19,13 @@ def fit(source_hw: Size, target_hw: Size) -> Size:
 
 
 def letterbox(source_hw: Size, target_hw: Size, align: Align) -> Geometry:
-    """Place an image into the target with its shape kept; `fit` is the size that it takes there.
+    """Place an image into the target with its shape kept; `placed_hw` is the size that it takes there.
 
     Scales are those of the placed image, so what rounding took from it moves no box.
     """
-    placed_hw = fit(source_hw, target_hw)
-    dy, dx = (0, 0) if align == "top-left" else ((t - p) // 2 for t, p in zip(target_hw, placed_hw, strict=True))
-    return Geometry(source_hw, _scale(source_hw, placed_hw), (float(dx), float(dy)))
+    size = placed_hw(source_hw, target_hw)
+    dy, dx = (0, 0) if align == "top-left" else ((t - p) // 2 for t, p in zip(target_hw, size, strict=True))
+    return Geometry(source_hw, _scale(source_hw, size), (float(dx), float(dy)))
 
 
 def stretch(source_hw: Size, target_hw: Size) -> Geometry:
@@ -34,8 +34,8 @@ def stretch(source_hw: Size, target_hw: Size) -> Geometry:
     return Geometry(source_hw, _scale(source_hw, target_hw), (0.0, 0.0))
 
 
-def _scale(source_hw: Size, placed_hw: Size) -> tuple[float, float]:
-    return placed_hw[1] / source_hw[1], placed_hw[0] / source_hw[0]
+def _scale(source_hw: Size, size: Size) -> tuple[float, float]:
+    return size[1] / source_hw[1], size[0] / source_hw[0]
 
 
 def _check(source_hw: Size, target_hw: Size) -> None:

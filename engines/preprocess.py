@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from engines.errors import ModelError
-from engines.geometry import Align, Size, fit, letterbox, stretch
+from engines.geometry import Align, Size, letterbox, placed_hw, stretch
 from engines.runtimes.base import PixelInput, Runtime
 from engines.types import Array, Float, Geometry, Image, TensorSpec, check
 
@@ -44,7 +44,7 @@ def _place(source_hw: Size, spec: PreprocessSpec) -> _Place:
     if spec.resize == "stretch":
         (height, width), geometry = spec.size, stretch(source_hw, spec.size)
     else:
-        (height, width), geometry = fit(source_hw, spec.size), letterbox(source_hw, spec.size, spec.align)
+        (height, width), geometry = placed_hw(source_hw, spec.size), letterbox(source_hw, spec.size, spec.align)
     left, top = (int(offset) for offset in geometry.offset_xy)
     return _Place(slice(top, top + height), slice(left, left + width), (width, height), geometry)
 

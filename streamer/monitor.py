@@ -31,14 +31,16 @@ class Rate:
         self._first = 0.0
 
     def add(self, now: float) -> None:
+        begins = self._newest is None
         self._roll(now)
-        self._slots[int(now) % len(self._slots)] += 1
+        if not begins:  # the first event ends no interval: it only starts the clock
+            self._slots[int(now) % len(self._slots)] += 1
 
     def read(self, now: float) -> float:
         if self._newest is None:
             return 0.0
         self._roll(now)
-        # From the start of the oldest slot, or from the first event if that is later; one event alone says nothing.
+        # From the start of the oldest slot, or from the first event if that is later.
         span = now - max(self._first, int(now) - WINDOW)
         return sum(self._slots) / span if span > 0.1 else 0.0
 

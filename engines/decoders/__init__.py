@@ -28,7 +28,7 @@ class DetectorFactory(Protocol):
     """Make the decoder of one detector; *settings* are its own words in the manifest. Raises ManifestError."""
 
     def __call__(
-        self, settings: Mapping[str, Any], classes: int, options: DetectOptions, size: Size | None
+        self, settings: Mapping[str, Any], classes: int, options: DetectOptions, size: Size
     ) -> Postprocess[Detections]: ...
 
 
@@ -36,9 +36,9 @@ _DETECTORS = {"yolox": "engines.decoders.yolox:open_yolox"}
 
 
 def open_decoder(
-    kind: str, settings: Mapping[str, Any], classes: int, options: DetectOptions, size: Size | None = None
+    kind: str, settings: Mapping[str, Any], classes: int, options: DetectOptions, size: Size
 ) -> Postprocess[Detections]:
-    """Open the decoder of a detector with so many *classes* and inputs of *size* (height, width; None: square).
+    """Open the decoder of a detector with so many *classes* and inputs of *size* (height, width).
 
     Raises ManifestError for a kind that is not known, or settings that the decoder cannot use.
     """

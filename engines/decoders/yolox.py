@@ -5,7 +5,6 @@ Ge et al. 2021, "YOLOX: Exceeding YOLO Series in 2021", https://arxiv.org/abs/21
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +22,7 @@ _OBJECTNESS, _CLASSES = 4, 5  # columns; the box comes before them
 _HIGHEST = 1.01  # of a score: some kernels overshoot one by a rounding
 
 
-def open_yolox(settings: Mapping[str, Any], classes: int, options: DetectOptions, size: Size | None) -> DecodeYolox:
+def open_yolox(settings: Mapping[str, Any], classes: int, options: DetectOptions, size: Size) -> DecodeYolox:
     """Make the decoder from its *settings* in the manifest: `strides`, one a level, in the network's order."""
     strides = tuple(settings.get("strides", (8, 16, 32)))
     if not strides or not all(isinstance(stride, int) and stride > 0 for stride in strides):
@@ -35,7 +34,6 @@ def open_yolox(settings: Mapping[str, Any], classes: int, options: DetectOptions
 class _Grid:
     """The anchor points of one input size, in input pixels."""
 
-    size: Size
     origin: Float  # (A, 2)
     stride: Float  # (A, 1)
 
@@ -53,7 +51,7 @@ def _make_grid(size: Size, strides: tuple[int, ...]) -> _Grid:
         y, x = np.mgrid[: size[0] // stride, : size[1] // stride]
         origins.append(np.stack([x.ravel(), y.ravel()], 1) * stride)
         columns.append(np.full((x.size, 1), stride))
-    return _Grid(size, np.concatenate(origins).astype(np.float32), np.concatenate(columns).astype(np.float32))
+    return _Grid(np.concatenate(origins).astype(np.float32), np.concatenate(columns).astype(np.float32))
 
 
 class DecodeYolox:
@@ -63,44 +61,33 @@ class DecodeYolox:
     the image, are left out. Scores above one raise ModelError: the exported graph lacks the sigmoid.
     """
 
-    def __init__(self, strides: tuple[int, ...], classes: int, options: DetectOptions, size: Size | None) -> None:
-        self._strides, self._classes, self._options = strides, classes, options
+    def __init__(self, strides: tuple[int, ...], classes: int, options: DetectOptions, size: Size) -> None:
+        self._strides, self._classes, self._options, self._size = strides, classes, options, size
         self._wanted = np.arange(classes) if options.classes is None else np.array(options.classes, np.intp)
-        self._columns = slice(_CLASSES, None) if options.classes is None else self._wanted + _CLASSES
-        self._grid = None if size is None else _make_grid(size, strides)
+        self._grid = _make_grid(size, strides)
 
     def __call__(self, outputs: Mapping[str, Array], geometry: Sequence[Geometry], /) -> list[Detections]:
         """Decode each row with its geometry; boxes in pixels of the source images, best first."""
         raw = self._check(outputs, len(geometry))
-        grid = self._grid_of(raw.shape[1])
         with np.errstate(over="ignore", invalid="ignore"):  # left out below
-            return [self._decode(row, grid, place) for row, place in zip(raw, geometry, strict=True)]
+            return [self._decode(row, place) for row, place in zip(raw, geometry, strict=True)]
 
     def _check(self, outputs: Mapping[str, Array], rows: int) -> Array:
-        shapes = [array.shape for array in outputs.values()]
-        columns = _CLASSES + self._classes
-        if len(shapes) != 1 or len(shapes[0]) != 3 or (shapes[0][0], shapes[0][2]) != (rows, columns):
+        """Find the one output, and see whether it is what the manifest promises."""
+        wanted = rows, len(self._grid.origin), _CLASSES + self._classes
+        if [array.shape for array in outputs.values()] != [wanted]:
             given = ", ".join(f"{name} {array.shape}" for name, array in outputs.items())
             raise ModelError(
-                f"decoder yolox expects one output ({rows}, anchor points, {columns}) for {self._classes} classes, but "
-                f"the network gives {given}: correct 'labels' or 'decoder' in the manifest"
+                f"decoder yolox expects one output {wanted} for {self._classes} classes, inputs of {list(self._size)} "
+                f"and strides {list(self._strides)}, but the network gives {given}: correct the manifest"
             )
         return next(iter(outputs.values()))
 
-    def _grid_of(self, points: int) -> _Grid:
-        grid = self._grid = self._grid or _square_grid(points, self._strides)
-        if len(grid.origin) != points:
-            raise ModelError(
-                f"decoder yolox expects {len(grid.origin)} anchor points for inputs of {list(grid.size)} and strides "
-                f"{list(self._strides)}, but the network gives {points}: correct 'size' or 'strides' in the manifest"
-            )
-        return grid
-
-    def _decode(self, raw: Array, grid: _Grid, geometry: Geometry) -> Detections:
+    def _decode(self, raw: Array, geometry: Geometry) -> Detections:
         threshold = self._options.confidence
         points = np.flatnonzero(raw[:, _OBJECTNESS] > threshold)  # no class score can lift the rest over it
         near: Float = raw[points].astype(np.float32, copy=False)
-        scores = near[:, _OBJECTNESS, None] * near[:, self._columns]
+        scores = near[:, _OBJECTNESS, None] * near[:, _CLASSES + self._wanted]
         row, column = np.nonzero(scores > threshold)
         confidence = scores[row, column]
         if confidence.max(initial=0) > _HIGHEST:
@@ -108,20 +95,13 @@ class DecodeYolox:
                 f"decoder yolox expects scores in 0..1, but the network gives {confidence.max():.3g}: export it with "
                 "the sigmoid in the graph"
             )
-        xyxy = grid.decode(near[:, :4], points)[row]
+        xyxy = self._grid.decode(near[:, :4], points)[row]
         return self._select(xyxy, self._wanted[column].astype(np.int32), np.minimum(confidence, 1), geometry)
 
     def _select(self, xyxy: Float, class_id: npt.NDArray[np.int32], scores: Float, geometry: Geometry) -> Detections:
         """Drop what no image can hold and what is found twice, and keep the best."""
-        finite = np.flatnonzero(np.isfinite(xyxy).all(1))
-        kept = finite[nms(xyxy[finite], scores[finite], class_id[finite], self._options.iou)]
+        kept = nms(xyxy, scores, class_id, self._options.iou)
         placed = geometry.to_source(xyxy[kept])
         inside = (placed[:, :2] < placed[:, 2:]).all(1)
         best = kept[inside][: self._options.max_detections]
         return Detections(placed[inside][: len(best)], class_id[best], scores[best])
-
-
-def _square_grid(points: int, strides: tuple[int, ...]) -> _Grid:
-    """Make the grid of the square input that has about so many anchor points."""
-    side = round(math.sqrt(points / sum(1 / stride**2 for stride in strides)))
-    return _make_grid((side, side), strides)

@@ -2,64 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from engines.errors import ModelError, RuntimeUnavailable
-from engines.runtimes.base import Runtime, RuntimeOptions
-from engines.yamlsource import suggest
+from engines.errors import RuntimeUnavailable
+from engines.runtimes.base import Opener, Runtime, RuntimeOptions
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
     """Where a backend is, and what it needs."""
 
-    factory: str  # "module:function"
+    opener: str  # module:function
     package: str  # what must be importable
-    install: str  # the line that mends its absence
+    install: str  # the line that makes it so
 
 
-# In order of preference where the user has none.
+# Best first, where nobody prefers another.
 BACKENDS = {
-    "openvino": Backend("engines.runtimes.openvino:OpenVinoRuntime", "openvino", "pip install streamer"),
+    "openvino": Backend("engines.runtimes.openvino:open_openvino", "openvino", "pip install openvino"),
     "onnxruntime": Backend(
-        "engines.runtimes.onnxruntime:OnnxRuntime", "onnxruntime", "pip install 'streamer[onnxruntime]'"
+        "engines.runtimes.onnxruntime:open_onnxruntime", "onnxruntime", "pip install 'streamer[onnxruntime]'"
     ),
 }
 
 
 def available() -> list[str]:
-    """The backends that are installed here, best first."""
-    return [name for name, backend in BACKENDS.items() if find_spec(backend.package) is not None]
+    """List the backends whose packages are installed, the best first. Nothing is imported."""
+    return [name for name, backend in BACKENDS.items() if find_spec(backend.package)]
 
 
 def choose(prefer: Sequence[str] = ()) -> str:
-    """The first of the preferred backends that is installed; without a preference the best one that is.
+    """Name the first of the *prefer*red backends that is installed; the best that is where none is preferred.
 
-    Raises RuntimeUnavailable, also for a name that is no backend.
+    Raises RuntimeUnavailable when none of them is, or one is not known.
     """
-    for name in prefer:
-        if name not in BACKENDS:
-            known = ", ".join(BACKENDS)
-            raise RuntimeUnavailable(f"there is no runtime {name!r}{suggest(name, BACKENDS)}; there are {known}")
-    here = available()
-    for name in prefer or BACKENDS:
-        if name in here:
+    wanted = prefer or tuple(BACKENDS)
+    lines = [_known(name).install for name in wanted]
+    installed = available()
+    for name in wanted:
+        if name in installed:
             return name
-    wanted = list(prefer) or list(BACKENDS)
-    raise RuntimeUnavailable(f"{' or '.join(wanted)} is not installed: {BACKENDS[wanted[0]].install}")
+    raise RuntimeUnavailable(f"no runtime of {_listed(wanted)} is installed: {' or '.join(lines)}")
 
 
 def open_runtime(name: str, path: Path, options: RuntimeOptions) -> Runtime:
-    """Load the network at *path* with the backend *name*. Raises RuntimeUnavailable, ModelError."""
-    backend = BACKENDS[choose((name,))]
-    if not path.is_file():
-        raise ModelError(f"there is no network {path}; correct the path")
-    if path.stat().st_size == 0:
-        raise ModelError(f"{path} is empty; fetch or export it again")
-    module, _, factory = backend.factory.partition(":")
-    runtime: Runtime = getattr(import_module(module), factory)(path, options)
-    return runtime
+    """Open the network at *path* on a backend.
+
+    Raises RuntimeUnavailable when the backend is not known, not installed, or cannot do what *options* ask, and
+    ModelError when the file is no network that it can run.
+    """
+    backend = _known(name)
+    if not find_spec(backend.package):
+        raise RuntimeUnavailable(f"runtime {name} is not installed: {backend.install}")
+    module, _, function = backend.opener.partition(":")
+    try:
+        opener: Opener = getattr(import_module(module), function)
+    except ImportError as error:
+        raise RuntimeUnavailable(
+            f"runtime {name} is installed but cannot be loaded ({error}): install it again with {backend.install}"
+        ) from error
+    return opener(path, options)
+
+
+def _known(name: str) -> Backend:
+    if name in BACKENDS:
+        return BACKENDS[name]
+    close = difflib.get_close_matches(name, BACKENDS, n=1)
+    hint = f", did you mean {close[0]!r}?" if close else ";"
+    raise RuntimeUnavailable(f"there is no runtime {name!r}{hint} known are: {_listed(BACKENDS)}")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
 
 from engines.types import Array, TensorSpec
 
@@ -52,3 +53,6 @@ class Runtime(Protocol):
 
     def infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]: ...  # raises ModelError
     def close(self) -> None: ...
+
+
+Opener: TypeAlias = Callable[[Path, RuntimeOptions], Runtime]  # raises RuntimeUnavailable, ModelError

@@ -1,167 +1,235 @@
-"""OpenVINO on the CPU: pixels are prepared inside the graph, every row is a request, nothing is copied."""
+"""OpenVINO, on CPUs: one request a row, as many at once as there are cores."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino as ov
+from openvino.frontend import FrontEndManager
+from openvino.preprocess import PrePostProcessor
 
-from engines.errors import ModelError, RuntimeUnavailable
-from engines.runtimes.base import PixelInput, RuntimeOptions
+from engines.errors import EngineError, ModelError, RuntimeUnavailable
+from engines.runtimes.base import PixelInput, Precision, RuntimeOptions
+from engines.runtimes.checks import REOPEN, RERUN, check_batch, check_feeds, check_file, ragged
+from engines.runtimes.cores import cores
 from engines.types import Array, TensorSpec
 
-_HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
-_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+_HINTS: dict[Precision, tuple[str, str]] = {  # ours -> OpenVINO's name of the type, and of what the CPU must be able to
+    "fp32": ("f32", "FP32"),
+    "bf16": ("bf16", "BF16"),
+    "fp16": ("f16", "FP16"),
+}
+_SHOWN = {hint: precision for precision, (hint, _) in _HINTS.items()}
+
+
+def open_openvino(path: Path, options: RuntimeOptions) -> OpenVinoRuntime:
+    """Open an ONNX file, or OpenVINO's own .xml. Raises RuntimeUnavailable and ModelError."""
+    check_file(path)
+    with _translated(f"openvino cannot open {path}", REOPEN):
+        core = ov.Core()
+        config = _config(core, options)
+        model = _read(path)
+        if options.precision == "int8" and not _quantised(model):
+            raise ModelError(f"{path} has no quantised layers, which int8 needs: quantise it, or take precision auto")
+        if options.pixels is not None:
+            _fold(path, model, options.pixels)
+        _set_single(path, model)
+        return OpenVinoRuntime(path, core, model, config, options.max_batch)
 
 
 class OpenVinoRuntime:
-    """Run an ONNX or OpenVINO network; a batch is cut into rows that run side by side."""
+    """A network whose batch axis is one: the rows of a batch are requests that run side by side.
 
-    def __init__(self, path: Path, options: RuntimeOptions) -> None:
-        """Raise ModelError when OpenVINO refuses the network, RuntimeUnavailable when it lacks the precision."""
-        core = ov.Core()
-        with _translated(path, "cannot be opened as a network"):
-            network = core.read_model(path)
-            _one_row(network)
-            if options.pixels is not None:
-                network = _fold(network, options.pixels)
-        with _translated(path, "cannot be compiled"):
-            self._compiled = core.compile_model(network, "CPU", _settings(options))
-        self._path = path
-        self.max_batch = options.max_batch
-        self.inputs = tuple(_spec(port) for port in self._compiled.inputs)
-        self.outputs = tuple(_spec(port) for port in self._compiled.outputs)
-        self.description = _describe(self._compiled)
-        self._requests = [self._compiled.create_infer_request() for _ in range(options.max_batch)]
-        self._results = self._share_outputs()
+    Inputs are read where the caller has them, outputs written where the caller gets them. A network for images of any
+    size is compiled for the size that it is fed, again whenever that changes.
+    """
+
+    def __init__(self, path: Path, core: ov.Core, model: ov.Model, config: dict[str, Any], max_batch: int) -> None:
+        self.inputs, self.outputs = _of_any_batch(model.inputs), _of_any_batch(model.outputs)
+        self.max_batch = max_batch
+        self._path, self._core, self._config = path, core, config
+        self._model: ov.Model | None = model
+        self._int8 = "int8/" if _quantised(model) else ""
+        self._compiled: _Compiled | None = None
+        if not any(port.partial_shape.is_dynamic for port in model.inputs):
+            self._compiled = self._compile(model)
+
+    @property
+    def description(self) -> str:
+        version = f"openvino {ov.__version__.partition('-')[0]} CPU"
+        if self._compiled is None:
+            return f"{version}, not compiled for any size yet"
+        return f"{version} {self._int8}{self._compiled.description}"
 
     def infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
-        rows = self._check(feeds)
-        with _translated(self._path, "failed"):
-            for row, request in enumerate(self._requests[:rows]):
-                for spec in self.inputs:
-                    request.set_tensor(spec.name, ov.Tensor(feeds[spec.name][row : row + 1], shared_memory=True))
-                request.start_async()
-            for request in self._requests[:rows]:
-                request.wait()
-        return {name: result[:rows] for name, result in self._results.items()}
+        """Run 1 to `max_batch` rows; the outputs are valid until the next call. Raises ModelError."""
+        if self._model is None:
+            raise ModelError(f"{self._path} is closed: open it again")
+        rows = check_feeds(self._path, self.inputs, feeds, self.max_batch)
+        # Requests share the caller's memory, which OpenVINO wants in one piece and writable, though it only reads.
+        arrays = [np.require(feeds[spec.name], requirements=("C", "W")) for spec in self.inputs]
+        with _translated(f"openvino cannot run {self._path}", RERUN):
+            return self._compiled_for(self._model, arrays).run(arrays, rows)
 
     def close(self) -> None:
-        """Release the network. May be called again."""
-        self._requests, self._results = [], {}
-        self._compiled = None
+        self._model = self._compiled = None
 
-    def _share_outputs(self) -> dict[str, Array]:
-        """Let each request write into its own row of one array."""
-        results = {}
-        for index, spec in enumerate(self.outputs):
-            if None in spec.shape[1:]:
-                raise ModelError(
-                    f"{self._path}: output {spec.name!r} has no fixed shape {spec.shape}; export it with one"
-                )
-            shape = [size for size in spec.shape[1:] if size is not None]
-            results[spec.name] = np.empty((self.max_batch, *shape), spec.dtype)
-            for row, request in enumerate(self._requests):
-                request.set_output_tensor(index, ov.Tensor(results[spec.name][row : row + 1], shared_memory=True))
-        return results
+    def _compiled_for(self, model: ov.Model, arrays: Sequence[Array]) -> _Compiled:
+        shapes = [(1, *array.shape[1:]) for array in arrays]
+        if self._compiled is None or self._compiled.shapes != shapes:
+            fixed = model.clone()
+            fixed.reshape({i: ov.PartialShape(list(shape)) for i, shape in enumerate(shapes)})
+            self._compiled = self._compile(fixed)
+        return self._compiled
 
-    def _check(self, feeds: Mapping[str, Array]) -> int:
-        """Refuse what would be read wrongly; return the number of rows."""
-        if not self._requests:
-            raise ModelError(f"{self._path}: is closed; open it again")
-        for spec in self.inputs:
-            if spec.name not in feeds:
-                raise ModelError(f"{self._path}: input {spec.name!r} is missing among {sorted(feeds)}")
-            feed = feeds[spec.name]
-            fits = feed.ndim == len(spec.shape) and feed.shape[1:] == spec.shape[1:] and feed.dtype == spec.dtype
-            if not fits or not 1 <= len(feed) <= self.max_batch:
-                raise ModelError(
-                    f"{self._path}: input {spec.name!r} takes 1 to {self.max_batch} rows of "
-                    f"{spec.dtype} {spec.shape[1:]}, got {feed.dtype} {feed.shape}"
-                )
-        return len(feeds[self.inputs[0].name])
+    def _compile(self, model: ov.Model) -> _Compiled:
+        for spec in _specs(model.outputs):
+            if None in spec.shape:
+                raise ragged(self._path, spec.name, spec.shape)
+        return _Compiled(self._core.compile_model(model, "CPU", self._config), self.max_batch)
 
 
-def _one_row(network: ov.Model) -> None:
-    """Make a dynamic batch one row: rows side by side are faster on a CPU than one wide batch."""
-    shapes = {}
-    for port in network.inputs:
-        shape = port.get_partial_shape()
-        if shape.rank.get_length() and shape[0].is_dynamic:
-            shape[0] = 1
-            shapes[port] = shape
-    if shapes:
-        network.reshape(shapes)
-    for port in network.inputs:
-        if port.get_partial_shape().is_dynamic:
-            raise ModelError(
-                f"input {port.any_name!r} has no fixed shape {port.get_partial_shape()}; export it with one"
-            )
-        if port.shape and port.shape[0] != 1:
-            raise ModelError(f"input {port.any_name!r} takes {port.shape[0]} rows at once; export it with a batch of 1")
+class _Compiled:
+    """A network for rows of one shape, with a request and a row of memory for each row of a batch."""
+
+    def __init__(self, network: ov.CompiledModel, max_batch: int) -> None:
+        self.shapes = [tuple(port.shape) for port in network.inputs]
+        self.description = _describe(network)
+        self._network = network
+        self._requests: list[ov.InferRequest] = []
+        self._outputs = {
+            spec.name: np.empty((max_batch, *port.shape[1:]), spec.dtype)
+            for spec, port in zip(_specs(network.outputs), network.outputs, strict=True)
+        }
+
+    def run(self, feeds: Sequence[Array], rows: int) -> dict[str, Array]:
+        while len(self._requests) < rows:
+            self._requests.append(self._new_request(len(self._requests)))
+        with ExitStack() as started:  # nobody may touch the memory of a request that runs, whatever happens to another
+            for row, request in enumerate(self._requests[:rows]):
+                for i, feed in enumerate(feeds):
+                    request.set_input_tensor(i, ov.Tensor(feed[row : row + 1], shared_memory=True))
+                request.start_async()
+                started.callback(request.wait)
+        return {name: output[:rows] for name, output in self._outputs.items()}
+
+    def _new_request(self, row: int) -> ov.InferRequest:
+        request = self._network.create_infer_request()
+        for i, output in enumerate(self._outputs.values()):
+            request.set_output_tensor(i, ov.Tensor(output[row : row + 1], shared_memory=True))
+        return request
 
 
-def _fold(network: ov.Model, pixels: PixelInput) -> ov.Model:
-    """Let the graph take uint8 NHWC RGB, and do the rest itself."""
-    prepare = ov.preprocess.PrePostProcessor(network)
-    steps = prepare.input()
-    steps.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(
-        ov.preprocess.ColorFormat.RGB
-    )
-    steps.model().set_layout(ov.Layout("NCHW"))
-    steps.preprocess().convert_element_type(ov.Type.f32)
-    if pixels.channels == "bgr":
-        steps.preprocess().convert_color(ov.preprocess.ColorFormat.BGR)
-    if any(pixels.mean):
-        steps.preprocess().mean(list(pixels.mean))
-    if any(value != 1 for value in pixels.std):
-        steps.preprocess().scale(list(pixels.std))
-    return prepare.build()
+def _read(path: Path) -> ov.Model:
+    """Read with the one front end that fits: left to guess, OpenVINO prints what all others think of a broken file."""
+    front_end = FrontEndManager().load_by_framework("ir" if path.suffix == ".xml" else "onnx")
+    return front_end.convert(front_end.load(str(path)))
 
 
-def _settings(options: RuntimeOptions) -> dict[str, Any]:
-    threads = options.threads or len(os.sched_getaffinity(0))
-    settings: dict[str, Any] = {
+def _config(core: ov.Core, options: RuntimeOptions) -> dict[str, Any]:
+    threads = options.threads or cores()
+    config: dict[str, Any] = {
         "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": threads if options.goal == "throughput" else 1,
-        "PERFORMANCE_HINT": "THROUGHPUT" if options.goal == "throughput" else "LATENCY",
+        "NUM_STREAMS": min(threads, options.max_batch) if options.goal == "throughput" else 1,
+        "ENABLE_CPU_PINNING": False,  # two networks, or two processes, would be pinned to the same cores
     }
-    if options.precision == "int8":
-        return settings  # int8 is in the network itself; what is float around it runs as the hardware likes
-    if options.precision != "auto":
-        settings["INFERENCE_PRECISION_HINT"] = _HINTS[options.precision]
-        supported = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if options.precision != "fp32" and options.precision.upper() not in supported:
-            raise RuntimeUnavailable(f"this CPU has no {options.precision} for OpenVINO; use auto or fp32")
-    return settings
+    if options.precision in _HINTS:
+        config["INFERENCE_PRECISION_HINT"], capability = _HINTS[options.precision]
+        if capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise RuntimeUnavailable(
+                f"openvino has no fast {options.precision} on this CPU: take precision auto, which picks what it has"
+            )
+    return config
 
 
-def _describe(compiled: ov.CompiledModel) -> str:
-    hint = str(compiled.get_property("INFERENCE_PRECISION_HINT"))
-    precision = next((name for key, name in _NAMES.items() if key in hint), hint)
-    streams, threads = (int(compiled.get_property(k)) for k in ("NUM_STREAMS", "INFERENCE_NUM_THREADS"))
-    version = ov.get_version().partition("-")[0]
-    each = max(1, threads // streams)
-    return f"OpenVINO {version} CPU {precision}, {streams} x {each} thread{'s' if each > 1 else ''}"
+def _quantised(model: ov.Model) -> bool:
+    return any(op.get_type_name() == "FakeQuantize" for op in model.get_ops())
 
 
-def _spec(port: Any) -> TensorSpec:
-    shape = tuple(d.get_length() if d.is_static else None for d in port.get_partial_shape())
-    return TensorSpec(port.any_name, np.dtype(port.element_type.to_dtype()), (None, *shape[1:]))
+def _fold(path: Path, model: ov.Model, pixels: PixelInput) -> None:
+    """Put what *pixels* says into the graph, so that its image inputs take uint8 NHWC RGB."""
+    images = [i for i, port in enumerate(model.inputs) if _is_image(port)]
+    if not images:
+        given = ", ".join(f"{_name(port)!r} {port.partial_shape}" for port in model.inputs)
+        raise ModelError(f"{path}: no input is an image of float (N, 3, H, W), only {given}: export it with one")
+    folding = PrePostProcessor(model)
+    for i in images:
+        image = folding.input(i)
+        image.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+        image.model().set_layout(ov.Layout("NCHW"))
+        if pixels.channels == "bgr":
+            image.preprocess().reverse_channels()
+        image.preprocess().convert_element_type(ov.Type.f32).mean(list(pixels.mean)).scale(list(pixels.std))
+    folding.build()
+
+
+def _is_image(port: ov.Output) -> bool:
+    shape = port.partial_shape
+    return bool(shape.rank.is_static and len(shape) == 4 and shape[1] == 3 and port.element_type.is_real())
+
+
+def _set_single(path: Path, model: ov.Model) -> None:
+    """Set a dynamic batch axis to one. Raises ModelError for any other, and for outputs without the axis."""
+    if not model.inputs:
+        raise ModelError(f"{path} holds no network: {REOPEN}")
+    for port in model.inputs:
+        if port.partial_shape.rank.is_dynamic:
+            raise ModelError(f"{path}: input {_name(port)!r} does not say how many axes it has: export it with a shape")
+    for spec in _specs(model.inputs):
+        check_batch(path, spec)
+    model.reshape({i: ov.PartialShape([1, *list(port.partial_shape)[1:]]) for i, port in enumerate(model.inputs)})
+    for spec in _specs(model.outputs):
+        check_batch(path, spec)
+
+
+def _name(port: ov.Output) -> str:
+    """Name an input or output as its graph does; OpenVINO's own files may leave them nameless."""
+    return str(min(port.get_names(), default=port.node.friendly_name))
+
+
+def _specs(ports: Sequence[ov.Output]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(_name(port), np.dtype(port.element_type.to_dtype()), _shape(port)) for port in ports)
+
+
+def _shape(port: ov.Output) -> tuple[int | None, ...]:
+    shape = port.partial_shape
+    if shape.rank.is_dynamic:
+        return (None,)  # what an output is may show only when the size of the image is known
+    return tuple(None if axis.is_dynamic else axis.get_length() for axis in shape)
+
+
+def _of_any_batch(ports: Sequence[ov.Output]) -> tuple[TensorSpec, ...]:
+    return tuple(replace(spec, shape=(None, *spec.shape[1:])) for spec in _specs(ports))
+
+
+def _describe(network: ov.CompiledModel) -> str:
+    """Say what OpenVINO chose, which need not be what it was asked for."""
+    hint = network.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    streams, threads = network.get_property("NUM_STREAMS"), network.get_property("INFERENCE_NUM_THREADS")
+    return f"{_SHOWN.get(hint, hint)}, {_count(streams, 'stream')} x {_count(threads // streams, 'thread')}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 @contextmanager
-def _translated(path: Path, what: str) -> Iterator[None]:
-    """OpenVINO raises RuntimeError for everything; its message is long, and the last line says the most."""
+def _translated(what: str, then: str) -> Iterator[None]:
+    """Make OpenVINO's exceptions ours; they have no base but Exception."""
     try:
         yield
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
-    except (RuntimeError, ValueError, TypeError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ModelError(f"{path} {what} by OpenVINO: {lines[-1] if lines else type(error).__name__}") from error
+    except EngineError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{what} ({_reason(error)}): {then}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Find what OpenVINO wants to say: the last line, under where in its sources it says so."""
+    lines = [line.strip(" -.") for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -11,7 +11,7 @@ stderr = Console(stderr=True, highlight=False)
 
 def note(sentence: str) -> None:
     """Say something in passing."""
-    stderr.print(sentence, style="dim")
+    stderr.print(sentence, style="dim", soft_wrap=True)
 
 
 class Fetching:

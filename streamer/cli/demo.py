@@ -18,6 +18,7 @@ from streamer.cli.signals import signals
 from streamer.embedded import redis_or_embedded
 from streamer.errors import InputError
 from streamer.urls import redact
+from streamer.wire import DetectionsResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,14 +71,21 @@ def _whose(embedded: bool) -> str:
 
 def _report(camera: str, url: str, out: Path) -> None:
     """Say what was left, as read back from where it is."""
-    newest = client.latest(url, camera=camera)
-    if newest is not None:
-        seen = Counter(item.label for result in newest.results.values() for item in getattr(result, "items", ()))
-        text = ", ".join(f"{label} {count}" for label, count in seen.most_common()) or "nothing"
-        stdout.print(f"newest message in Redis   streamer:latest:{camera}, frame {newest.seq}: {text}", soft_wrap=True)
-        stdout.print(f"all messages in Redis     streamer:results:{camera}, a stream", soft_wrap=True)
-    stdout.print(f"the same as JSON Lines    {out / camera}.jsonl", soft_wrap=True)
-    stdout.print(f"the annotated video       {out / camera}.mp4", soft_wrap=True)
+    seen: Counter[str] = Counter()
+    count = 0
+    for message in client.history(url, camera=camera):
+        count += 1
+        for result in message.results.values():
+            if isinstance(result, DetectionsResult):
+                seen.update(item.label for item in result.items)
+    found = ", ".join(f"{label} {n}" for label, n in seen.most_common(6)) or "nothing"
+    rows = {
+        "in Redis": f"stream streamer:results:{camera}, {count} messages: {found}",
+        "as JSON Lines": f"{out / camera}.jsonl",
+        "annotated": f"{out / camera}.mp4",
+    }
+    for name, where in rows.items():
+        stdout.print(f"{name:14}{where}", markup=False, soft_wrap=True)
 
 
 def sample_clip() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -13,7 +14,7 @@ from rich.text import Text
 from streamer import client
 from streamer.cli import DONE
 from streamer.cli.console import note, stdout
-from streamer.exporters.terminal import plain, render
+from streamer.exporters.terminal import plain, render, screenshot
 from streamer.stats import CameraStats, Percentiles, SinkStats, Stats
 from streamer.urls import redact
 from streamer.wire import Message, Metrics
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="default: $REDIS_URL, or redis://localhost:6379/0",
     )
+    parser.add_argument("--save", type=Path, metavar="FILE.svg", help="save one picture of the table, and end")
     parser.add_argument("--prefix", default="streamer:", help="of the keys (default: %(default)s)")
     parser.set_defaults(job=watch)
 
@@ -39,6 +41,9 @@ def watch(args: argparse.Namespace) -> int:
     with Live(console=stdout, auto_refresh=False) as live:
         for metrics in client.metrics(args.redis, prefix=args.prefix):
             stats = to_stats(metrics, args.camera)
+            if args.save:
+                screenshot(stats, args.save)
+                break
             newest = client.latest(args.redis, camera=args.camera, prefix=args.prefix) if args.camera else None
             if stdout.is_terminal:
                 live.update(Group(render(stats), *_items(newest)), refresh=True)

@@ -79,7 +79,8 @@ _ESCAPE = "write special characters of a password in percent-encoding: '#' is %2
 
 
 def _suggestion(name: str) -> str:
-    near = difflib.get_close_matches(name, SCHEMES, 1)
+    swapped = [scheme for scheme in SCHEMES if sorted(scheme) == sorted(name)]  # "rtps", which difflib calls "rtsps"
+    near = swapped or difflib.get_close_matches(name, SCHEMES, 1)
     return f"; did you mean {near[0]}://?" if near else f"; there are {', '.join(SCHEMES)}, and plain paths"
 
 

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _RECORDED_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm", ".wmv"})
 _CLOCKLESS = frozenset({"mpjpeg", "mjpeg", "h264", "hevc", "m4v"})  # containers whose time stamps FFmpeg makes up
+_TEXT_ART = frozenset({"tty", "bin", "xbin", "adf", "idf"})  # to FFmpeg any text is a video of a terminal
 _BAD_READS = 20  # in a row: then nothing follows; some demuxers fail for ever at the same place
 _USUAL_FPS = 25
 
@@ -99,7 +100,7 @@ class AvSource:
             yield frames
 
     def _container(self) -> av.container.InputContainer:
-        options = self.options
+        options, began_ns = self.options, self.clock.monotonic_ns()
         try:
             return av.open(
                 self.address.target,
@@ -108,15 +109,20 @@ class AvSource:
                 timeout=(options.open_timeout, options.read_timeout),
             )
         except (av.FFmpegError, OSError) as error:  # from None: FFmpeg's own message holds the URL with its password
-            raise avfaults.opening(self.address.shown, error, self.live, options.open_timeout) from None
+            if self.clock.monotonic_ns() - began_ns >= options.open_timeout * 1e9:  # RTSP calls it invalid data
+                raise avfaults.unanswered(self.address.shown, options.open_timeout) from None
+            raise avfaults.opening(self.address.shown, error, self.live) from None
 
     def _session(self, container: av.container.InputContainer) -> _Session:
         stream = _video(container)
         if stream is None:
-            raise SourceUnusable(f"{self.address.shown} holds no video that can be decoded; check that it plays")
+            what = "video that can be decoded" if len(container.streams) else "frames"
+            fault = SourceError if self.live else SourceUnusable  # a camera may send its video a little later
+            raise fault(f"{self.address.shown} holds no {what}; check that it plays")
         codec = stream.codec_context
         codec.thread_count = self.options.threads or (1 if self.live else 0)
-        codec.thread_type = "SLICE" if self.live else "AUTO"  # frame threads hold back a frame each
+        # Frame threads hold back a frame each, and cost a sixth more CPU; a file of 4K HEVC needs them all the same.
+        codec.thread_type = "SLICE" if self.live else "AUTO"
         return _Session(self, container, stream)
 
 
@@ -135,6 +141,8 @@ def _check_file(path: Path) -> None:
 
 def _video(container: av.container.InputContainer) -> av.VideoStream | None:
     """Choose the best video stream that is no cover picture, and leave the others unread."""
+    if container.format.name in _TEXT_ART:
+        return None
     decodable = [s for s in container.streams.video if s.codec_context is not None]
     moving = [s for s in decodable if not s.disposition & Disposition.attached_pic]
     if not moving:
@@ -180,8 +188,8 @@ class _Session:
     def _timeout(self) -> float:
         return self._source.options.read_timeout
 
-    def _packets(self) -> Iterator[av.Packet[av.stream.Stream]]:
-        """Read on behind what cannot be read; at the end comes an empty packet, which empties the decoder."""
+    def _packets(self) -> Iterator[av.Packet[av.VideoStream] | None]:
+        """Read on behind what cannot be read; at the end comes what empties the decoder."""
         failures = 0
         while failures < _BAD_READS:
             try:
@@ -194,7 +202,7 @@ class _Session:
                 self._tally.unreadable += 1
             else:
                 return
-        yield av.Packet()
+        yield None
 
     def _expect_pictures(self) -> None:
         """Notice a live stream that sends on, but nothing that becomes a picture. Raises SourceError."""
@@ -202,7 +210,7 @@ class _Session:
         if self._source.live and silence >= self._timeout:
             raise avfaults.silent(self._shown, self._timeout)
 
-    def _decode(self, packet: av.Packet[av.stream.Stream]) -> Sequence[av.VideoFrame]:
+    def _decode(self, packet: av.Packet[av.VideoStream] | None) -> Sequence[av.VideoFrame]:
         try:
             return self._stream.decode(packet)
         except av.FFmpegError as error:

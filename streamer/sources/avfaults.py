@@ -24,14 +24,17 @@ _LIVE: tuple[tuple[type[Exception], _Meaning], ...] = (
 _RECORDED: tuple[tuple[type[Exception], _Meaning], ...] = (
     (av_error.FileNotFoundError, (SourceUnusable, "does not exist; check its path")),
     (av_error.HTTPNotFoundError, (SourceUnusable, "does not exist (404); check its URL")),
+    (av_error.EOFError, (SourceUnusable, "is cut short, or holds no frames; check that it plays, or copy it again")),
     (av_error.InvalidDataError, (SourceUnusable, "is cut short or not a video; check that it plays, or copy it again")),
 )
 
 
-def opening(shown: str, error: Exception, live: bool, timeout: float) -> SourceError:
-    """Say why a source cannot be opened; *shown* is how messages call it, *timeout* the seconds it was given."""
-    if is_timeout(error):
-        return SourceError(f"{shown} did not answer within {timeout:g} s; is it switched on and reachable?")
+def unanswered(shown: str, timeout: float) -> SourceError:
+    return SourceError(f"{shown} did not answer within {timeout:g} s; is it switched on and reachable?")
+
+
+def opening(shown: str, error: Exception, live: bool) -> SourceError:
+    """Say why a source cannot be opened; *shown* is how messages call it."""
     for kind, (fault, sentence) in (*_ANYWHERE, *(_LIVE if live else _RECORDED)):
         if isinstance(error, kind):
             return fault(f"{shown} {sentence}")

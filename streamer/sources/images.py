@@ -86,7 +86,7 @@ def read(path: Path) -> Image:
 def natural(path: Path) -> tuple[tuple[int, str] | tuple[int, int], ...]:
     """Make the key that sorts names as people do: numbers by value."""
     parts = re.split(r"([0-9]+)", str(path).lower())
-    return tuple((1, int(part)) if part.isdigit() else (0, part) for part in parts)
+    return tuple((1, int(part)) if index % 2 else (0, part) for index, part in enumerate(parts))
 
 
 def _known() -> str:

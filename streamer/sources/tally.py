@@ -24,7 +24,7 @@ class Tally:
     frames: int = 0
     end: float = 0.0  # the container's time at the end of the last frame, seconds
 
-    def count(self, packet: av.Packet[av.stream.Stream]) -> None:
+    def count(self, packet: av.Packet[av.VideoStream]) -> None:
         if packet.size or packet.pts is not None or packet.dts is not None:  # else it only flushes the decoder
             self.packets += 1
             self.discarded += packet.is_discard

@@ -1,101 +1,139 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from engines.errors import ModelError
-from engines.geometry import Align, letterbox, placed_hw, stretch
+from engines.geometry import Align, Size
 from engines.preprocess import Preprocess, PreprocessSpec
 from engines.runtimes.base import PixelInput
 from engines.runtimes.fake import FakeRuntime
-from engines.types import Geometry, Image, TensorSpec
+from engines.types import Array, Image, TensorSpec
 
-SIDES = st.one_of(st.integers(1, 64), st.integers(1, 8192))
-U8 = TensorSpec("x", np.dtype(np.uint8), (None, 32, 48, 3))
-F32 = TensorSpec("x", np.dtype(np.float32), (None, 3, 32, 48))
-
-
-def runtime(tensor: TensorSpec, max_batch: int = 4) -> FakeRuntime:
-    return FakeRuntime(lambda feeds: feeds, (tensor,), max_batch=max_batch)
+SIZE = (32, 48)
+U8 = TensorSpec("x", np.dtype(np.uint8), (None, *SIZE, 3))
+F32 = TensorSpec("x", np.dtype(np.float32), (None, 3, *SIZE))
+F16 = TensorSpec("x", np.dtype(np.float16), (None, 3, *SIZE))
 
 
-def forward(geometry: Geometry, xyxy: np.ndarray) -> np.ndarray:
-    return np.float32(xyxy * np.array(geometry.scale_xy * 2) + np.array(geometry.offset_xy * 2))
+def runtime(*inputs: TensorSpec, max_batch: int = 4) -> FakeRuntime:
+    return FakeRuntime(lambda feeds: feeds, inputs, max_batch=max_batch)
 
 
-@given(height=SIDES, width=SIDES, align=st.sampled_from(["top-left", "center", "stretch"]))
-def test_there_and_back_within_half_a_pixel(height: int, width: int, align: str) -> None:
-    target = (416, 640)
-    if align == "stretch":
-        geometry = stretch((height, width), target)
-    else:
-        geometry = letterbox((height, width), target, "center" if align == "center" else "top-left")
-    box = np.array([[0, 0, width, height], [width / 3, height / 4, width / 2, height]], np.float32)
-    assert np.abs(geometry.to_source(forward(geometry, box)) - box).max() <= 0.5
+def noise(height: int, width: int, seed: int = 0) -> Image:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-@given(height=SIDES, width=SIDES)
-def test_a_letterboxed_image_fits_and_touches_a_side(height: int, width: int) -> None:
-    rows, columns = placed_hw((height, width), (416, 640))
-    assert 1 <= rows <= 416
-    assert 1 <= columns <= 640
-    assert rows >= 415 or columns >= 639
+def run(preprocess: Preprocess, *images: Image) -> Array:
+    """A copy: the next call writes over what the first one gave."""
+    return preprocess(images)[0]["x"].copy()
 
 
-def test_boxes_are_clipped_to_the_source() -> None:
-    geometry = letterbox((100, 200), (100, 100), "top-left")
-    got = geometry.to_source(np.array([[-5, -5, 300, 300]], np.float32))
-    assert got.tolist() == [[0, 0, 200, 100]]
+def test_it_is_what_the_public_yolox_demo_feeds() -> None:
+    image = noise(57, 131)
+    ratio = min(SIZE[0] / 57, SIZE[1] / 131)
+    padded = np.full((*SIZE, 3), 114, np.uint8)
+    small = cv2.resize(image, (int(131 * ratio), int(57 * ratio)), interpolation=cv2.INTER_LINEAR)
+    padded[: small.shape[0], : small.shape[1]] = small
+    spec = PreprocessSpec(SIZE, align="top-left", pixels=PixelInput("bgr"))
+    assert np.array_equal(run(Preprocess(spec, runtime(U8)), image)[0], padded)
+    as_floats = run(Preprocess(spec, runtime(F32)), image)[0]
+    assert np.array_equal(as_floats, padded[..., ::-1].transpose(2, 0, 1).astype(np.float32))
 
 
 @pytest.mark.parametrize(("align", "left", "top"), [("top-left", 0, 0), ("center", 0, 8)])
 def test_a_letterboxed_image_lies_where_its_geometry_says(align: Align, left: int, top: int) -> None:
     image = np.full((20, 60, 3), 200, np.uint8)
-    feeds, (geometry,) = Preprocess(PreprocessSpec((32, 48), align=align), runtime(U8))([image])
+    feeds, (geometry,) = Preprocess(PreprocessSpec(SIZE, align=align), runtime(U8))([image])
     (canvas,) = feeds["x"]
     assert geometry.offset_xy == (left, top)
     assert (canvas[top : top + 16, left:48] == 200).all()
-    outside = np.ones((32, 48), bool)
+    outside = np.ones(SIZE, bool)
     outside[top : top + 16, left:48] = False
     assert (canvas[outside] == 114).all()
 
 
+def test_a_stretched_image_fills_everything() -> None:
+    feeds, (geometry,) = Preprocess(PreprocessSpec(SIZE, "stretch"), runtime(U8))([np.full((9, 7, 3), 5, np.uint8)])
+    assert (feeds["x"] == 5).all()
+    assert geometry.to_source(np.array([[0, 0, 48, 32]], np.float32)).tolist() == [[0, 0, 7, 9]]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9000), (9000, 1), (32, 48), (31, 49), (2160, 3840)])
+@pytest.mark.parametrize("align", ["top-left", "center"])
+def test_any_size_can_be_placed(size: Size, align: Align) -> None:
+    image = np.full((*size, 3), 200, np.uint8)
+    canvas = run(Preprocess(PreprocessSpec(SIZE, align=align, pad=0), runtime(U8)), image)
+    assert set(np.unique(canvas)) <= {0, 200}
+    assert 200 in canvas
+
+
 def test_a_smaller_image_leaves_nothing_of_the_one_before() -> None:
-    preprocess = Preprocess(PreprocessSpec((32, 48), align="top-left"), runtime(U8))
-    preprocess([np.full((32, 48, 3), 255, np.uint8)])
-    feeds, _ = preprocess([np.zeros((32, 16, 3), np.uint8)])
-    assert set(np.unique(feeds["x"])) == {0, 114}
+    preprocess = Preprocess(PreprocessSpec(SIZE, align="top-left"), runtime(U8))
+    run(preprocess, np.full((32, 48, 3), 255, np.uint8))
+    assert set(np.unique(run(preprocess, np.zeros((32, 16, 3), np.uint8)))) == {0, 114}
 
 
-def test_rows_of_a_batch_do_not_mix() -> None:
-    preprocess = Preprocess(PreprocessSpec((32, 48)), runtime(U8))
-    images = [np.full((10 + 7 * i, 30, 3), 50 * i, np.uint8) for i in range(4)]
-    together = preprocess(images)[0]["x"].copy()
-    for row, image in zip(together, images, strict=True):
-        assert np.array_equal(row, preprocess([image])[0]["x"][0])
+@pytest.mark.parametrize("tensor", [U8, F32])
+def test_rows_of_a_batch_do_not_mix(tensor: TensorSpec) -> None:
+    preprocess = Preprocess(PreprocessSpec(SIZE), runtime(tensor))
+    images = [noise(10 + 7 * i, 30, i) for i in range(4)]
+    for row, image in zip(run(preprocess, *images), images, strict=True):
+        assert np.array_equal(row, run(preprocess, image)[0])
 
 
-def test_a_view_with_padded_rows_gives_the_same_as_a_copy() -> None:
-    wide = np.random.default_rng(0).integers(0, 255, (40, 100, 3), np.uint8)
-    view: Image = wide[:, :60]
-    preprocess = Preprocess(PreprocessSpec((32, 48)), runtime(U8))
-    from_view = preprocess([view])[0]["x"].copy()
-    assert np.array_equal(from_view, preprocess([np.ascontiguousarray(view)])[0]["x"])
+def test_the_buffer_is_used_again() -> None:
+    preprocess = Preprocess(PreprocessSpec(SIZE), runtime(U8))
+    first, second = (preprocess([noise(20, 30)])[0]["x"] for _ in range(2))
+    assert np.shares_memory(first, second)
 
 
-def test_a_float_input_gets_planes_in_the_networks_order_normalised() -> None:
-    image = np.zeros((32, 48, 3), np.uint8)
-    image[:] = (10, 20, 30)
-    pixels = PixelInput("bgr", (1.0, 2.0, 3.0), (2.0, 4.0, 8.0))
-    feeds, _ = Preprocess(PreprocessSpec((32, 48), "stretch", pixels=pixels), runtime(F32))([image])
-    assert feeds["x"].shape == (1, 3, 32, 48)
-    assert [plane.max() for plane in feeds["x"][0]] == [(30 - 1) / 2, (20 - 2) / 4, (10 - 3) / 8]
-    assert all(plane.min() == plane.max() for plane in feeds["x"][0])
+@pytest.mark.parametrize("cut", [np.s_[:, :60], np.s_[::2], np.s_[:, ::-1], np.s_[::-1], np.s_[..., ::-1]], ids=str)
+def test_a_view_gives_the_same_as_its_copy_and_is_not_written(cut: tuple[slice, ...]) -> None:
+    wide = noise(40, 100)
+    view = wide[cut]
+    view.flags.writeable = False
+    preprocess = Preprocess(PreprocessSpec(SIZE), runtime(U8))
+    assert np.array_equal(run(preprocess, view), run(preprocess, np.ascontiguousarray(view)))
+    assert np.array_equal(wide, noise(40, 100))
 
 
-@pytest.mark.parametrize("shape", [(None, 3, 64, 64), (None, 1, 32, 48), (None, 100)])
+@pytest.mark.parametrize("tensor", [F32, F16], ids=["f32", "f16"])
+@pytest.mark.parametrize(
+    "pixels", [PixelInput("bgr", (1, 2, 3), (2, 4, 8)), PixelInput("rgb", (0, 0, 1)), PixelInput()]
+)
+def test_a_float_input_gets_normalised_planes_in_the_networks_order(tensor: TensorSpec, pixels: PixelInput) -> None:
+    image = noise(*SIZE)
+    got = run(Preprocess(PreprocessSpec(SIZE, pixels=pixels), runtime(tensor)), image)[0]
+    ordered = image[..., ::-1] if pixels.channels == "bgr" else image
+    expected = ((ordered - np.array(pixels.mean)) / np.array(pixels.std)).transpose(2, 0, 1)
+    assert got.dtype == tensor.dtype
+    assert np.allclose(got, expected, rtol=1e-6 if tensor is F32 else 1e-3)
+
+
+def test_images_that_are_none() -> None:
+    preprocess = Preprocess(PreprocessSpec(SIZE), runtime(U8))
+    for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)):
+        with pytest.raises(ValueError, match="image: expected uint8"):
+            preprocess([wrong])  # type: ignore[list-item]  # that is the point
+    with pytest.raises(ValueError, match="need a height and a width"):
+        preprocess([np.zeros((0, 4, 3), np.uint8)])
+    with pytest.raises(ValueError, match="5 images are more than the 4"):
+        preprocess([noise(4, 4)] * 5)
+
+
+@pytest.mark.parametrize("shape", [(None, 3, 64, 64), (None, 1, 32, 48), (None, 32, 48, 3), (None, 100)])
 def test_an_input_that_is_not_what_the_manifest_says(shape: tuple[int | None, ...]) -> None:
-    with pytest.raises(ModelError, match="manifest"):
-        Preprocess(PreprocessSpec((32, 48)), runtime(TensorSpec("x", np.dtype(np.float32), shape)))
+    with pytest.raises(ModelError, match="correct 'preprocess' in the manifest"):
+        Preprocess(PreprocessSpec(SIZE), runtime(TensorSpec("x", np.dtype(np.float32), shape)))
+
+
+def test_a_network_of_any_size_takes_the_manifests() -> None:
+    any_size = TensorSpec("x", np.dtype(np.uint8), (None, None, None, 3))
+    assert run(Preprocess(PreprocessSpec(SIZE), runtime(any_size)), noise(9, 9)).shape == (1, *SIZE, 3)
+
+
+def test_one_image_cannot_feed_two_inputs() -> None:
+    with pytest.raises(ModelError, match=r"2 inputs \(x, x\)"):
+        Preprocess(PreprocessSpec(SIZE), runtime(U8, U8))

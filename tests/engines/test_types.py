@@ -3,9 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engines.model import Model
-from engines.runtimes.fake import FakeRuntime
-from engines.types import Array, Clip, Detections, Geometry, Image, Masks
+from engines.types import Array, Clip, Detections, Flow, Masks, Scores
 
 
 @pytest.mark.parametrize("bad", [np.zeros((2, 5), np.float32), np.zeros((2, 4), np.float64)])
@@ -39,16 +37,7 @@ def test_masks_and_clips_are_checked_at_birth() -> None:
         Detections(box, np.zeros(2, np.int32), np.zeros(2, np.float32), None, Masks(np.zeros((1, 3, 3), np.float32)))
     with pytest.raises(ValueError, match="flow"):
         Clip(np.zeros((4, 8, 8, 3), np.uint8), np.zeros((3, 8, 8, 2), np.float32))
-
-
-@pytest.mark.parametrize("n", [0, 1, 4, 5, 9])
-def test_a_model_cuts_items_into_what_its_runtime_takes(n: int) -> None:
-    def preprocess(items: object) -> tuple[dict[str, Array], list[Geometry]]:
-        assert isinstance(items, list)
-        return {"x": np.stack(items)}, [Geometry((4, 4), (1.0, 1.0), (0.0, 0.0)) for _ in items]
-
-    runtime = FakeRuntime(lambda feeds: {"y": feeds["x"][:, 0, 0, 0]}, max_batch=4)
-    model: Model[Image, int] = Model("m", (), preprocess, runtime, lambda o, g: [int(v) for v in o["y"]])
-    assert model([np.full((4, 4, 3), i, np.uint8) for i in range(n)]) == list(range(n))
-    assert sum(runtime.batch_sizes) == n
-    assert all(size <= 4 for size in runtime.batch_sizes)
+    with pytest.raises(ValueError, match="uv"):
+        Flow(np.zeros((4, 4, 3), np.float32))
+    with pytest.raises(ValueError, match="probs"):
+        Scores(np.zeros((1, 4), np.float32))

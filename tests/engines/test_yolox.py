@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engines.decoders import DetectOptions, open_detector
+from engines.decoders import DetectOptions, open_decoder
 from engines.errors import ManifestError, ModelError
 from engines.model import Postprocess
 from engines.types import Detections, Float, Geometry
@@ -14,7 +14,8 @@ PLACE = Geometry((128, 192), (0.5, 0.5), (0.0, 0.0))  # the source is twice as l
 
 
 def decoder(**options: object) -> Postprocess[Detections]:
-    return open_detector({"kind": "yolox", "strides": (8, 16, 32)}, 3, SIZE, DetectOptions(**options))  # type: ignore[arg-type]  # checked by the class
+    settings = {"kind": "yolox", "strides": (8, 16, 32)}
+    return open_decoder("yolox", settings, 3, DetectOptions(**options), SIZE)  # type: ignore[arg-type]  # any of them
 
 
 def blank() -> Float:
@@ -56,28 +57,97 @@ def test_only_boxes_of_one_class_suppress_each_other() -> None:
     assert found.confidence.tolist() == pytest.approx([0.9, 0.7])
 
 
-def test_options() -> None:
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        ({}, 2 * ANCHORS),
+        ({"max_detections": 7}, 7),
+        ({"confidence": 0.5}, ANCHORS),
+        ({"confidence": 0.6}, 0),  # more than that is asked for
+        ({"classes": (1,)}, ANCHORS),
+        ({"classes": (2, 1)}, ANCHORS),
+    ],
+)
+def test_options(options: dict[str, object], count: int) -> None:
     output = blank()
-    output[0, :, :] = [0.5, 0.5, 0, 0, 1, 0.6, 0.4, 0.2]
-    count = {name: len(decoder(**o)({"o": output}, [PLACE])[0]) for name, o in {
-        "all": {"max_detections": 10_000}, "few": {"max_detections": 7}, "sure": {"confidence": 0.5, "max_detections": 10_000},
-        "one": {"classes": (1,), "max_detections": 10_000}, "none": {"confidence": 0.6},
-    }.items()}  # fmt: skip
-    assert count == {"all": 2 * ANCHORS, "few": 7, "sure": ANCHORS, "one": ANCHORS, "none": 0}
+    output[:] = [0.5, 0.5, 0, 0, 1, 0.6, 0.4, 0.2]  # every cell holds a box of its own size, and three classes
+    (found,) = decoder(**{"max_detections": 10_000, **options})({"output": output}, [PLACE])
+    assert len(found) == count
 
 
-def test_scores_that_are_not_numbers_find_nothing() -> None:
-    output = np.full_like(blank(), np.nan)
+def test_wanted_classes_keep_their_own_numbers() -> None:
+    output = blank()
+    output[0, 0] = [0.5, 0.5, 0, 0, 1, 0.9, 0.8, 0.7]
+    (found,) = decoder(classes=(2, 1))({"output": output}, [PLACE])
+    assert dict(zip(found.class_id.tolist(), found.confidence.tolist(), strict=True)) == {
+        1: pytest.approx(0.8),
+        2: pytest.approx(0.7),
+    }
+
+
+def test_rows_go_with_their_geometry() -> None:
+    output = np.concatenate([blank()] * 2)
+    output[0, 0] = output[1, 0] = [0.5, 0.5, 0, 0, 1, 0.9, 0, 0]
+    one, two = decoder()({"output": output}, [PLACE, Geometry((64, 96), (1.0, 1.0), (0.0, 0.0))])
+    assert (one.xyxy.tolist(), two.xyxy.tolist()) == ([[0, 0, 16, 16]], [[0, 0, 8, 8]])
+
+
+def test_boxes_in_the_padding_are_no_detections() -> None:
+    output = blank()
+    output[0, ANCHORS - 1] = [0.5, 0.5, 0, 0, 1, 0.9, 0, 0]  # the last cell of stride 32
+    (found,) = decoder()({"output": output}, [Geometry((20, 30), (1.0, 1.0), (0.0, 0.0))])
+    assert len(found) == 0
+
+
+@pytest.mark.parametrize("column", range(8))
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_what_is_not_finite_never_comes_out(bad: float, column: int) -> None:
+    output = blank()
+    output[0, 0] = [0.5, 0.5, 0, 0, 1, 0.9, 0.9, 0.9]
+    output[0, 0, column] = bad
+    (found,) = decoder()({"output": output}, [PLACE])
+    assert np.isfinite(found.xyxy).all()
+    assert len(found) == (2 if column >= 5 else 0)
+
+
+def test_a_size_that_overflows_is_no_box() -> None:
+    output = blank()
+    output[0, 0] = [0.5, 0.5, 1000, 0, 1, 0.9, 0, 0]
     (found,) = decoder()({"output": output}, [PLACE])
     assert len(found) == 0
 
 
-@pytest.mark.parametrize("shape", [(1, ANCHORS, 85), (1, ANCHORS + 1, 8)])
+def test_half_floats_are_read_as_well() -> None:
+    output = blank().astype(np.float16)
+    output[0, 0] = [0.5, 0.5, 0, 0, 1, 0.9, 0, 0]
+    (found,) = decoder()({"output": output}, [PLACE])
+    assert found.xyxy.tolist() == [[0, 0, 16, 16]]
+
+
+def test_scores_without_their_sigmoid_are_refused() -> None:
+    output = blank()
+    output[0, 0] = [0.5, 0.5, 0, 0, 4, 2, 0, 0]
+    with pytest.raises(ModelError, match="sigmoid in the graph"):
+        decoder()({"output": output}, [PLACE])
+
+
+@pytest.mark.parametrize("shape", [(1, ANCHORS, 85), (1, ANCHORS + 1, 8), (2, ANCHORS, 8), (ANCHORS, 8)])
 def test_an_output_of_another_network(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ModelError, match="correct the manifest"):
+    with pytest.raises(ModelError, match=rf"one output \(1, {ANCHORS}, 8\).*correct the manifest"):
         decoder()({"output": np.zeros(shape, np.float32)}, [PLACE])
 
 
-def test_an_unknown_decoder_names_the_nearest() -> None:
-    with pytest.raises(ManifestError, match="did you mean 'yolox'"):
-        open_detector({"kind": "yolocks"}, 3, SIZE, DetectOptions())
+def test_an_output_too_many() -> None:
+    with pytest.raises(ModelError, match=r"gives a .*, b "):
+        decoder()({"a": blank(), "b": blank()}, [PLACE])
+
+
+def test_an_unknown_decoder_names_the_nearest_and_all() -> None:
+    with pytest.raises(ManifestError, match=r"did you mean 'yolox'.*known are: yolox"):
+        open_decoder("yolocks", {}, 3, DetectOptions(), SIZE)
+
+
+@pytest.mark.parametrize("strides", [(), (8, 0), (8, 2.5)])
+def test_strides_that_are_none(strides: tuple[float, ...]) -> None:
+    with pytest.raises(ManifestError, match="strides"):
+        open_decoder("yolox", {"strides": strides}, 3, DetectOptions(), SIZE)
