@@ -162,7 +162,7 @@ class _Work:
         for event in lost:
             complain(f"{job.video}: {event.detail}")
         if failure is not None:
-            complain(f"{job.video}: {failure}")
+            complain(str(failure))
         if isinstance(failure, SourceUnusable):
             return WRONG_INPUT
         return FAILED if failure or lost else DONE
