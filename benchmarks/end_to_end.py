@@ -37,6 +37,7 @@ from streamer import build, config
 from streamer.cli.demo import sample_clip
 from streamer.embedded import EmbeddedRedis
 from streamer.pipeline import Pipeline
+from streamer.sources.convert import to_rgb
 
 MODEL = "yolox-nano"
 
@@ -82,7 +83,7 @@ def raw_engine(video: Path) -> Iterator[Callable[[int], int]]:
     runtime = open_runtime(choose(()), locate(manifest), RuntimeOptions(pixels=spec.pixels))
     print(f"engine: {runtime.description}")
     with av.open(str(video)) as container:
-        images = [f.to_ndarray(format="rgb24") for f in itertools.islice(container.decode(video=0), runtime.max_batch)]
+        images = [to_rgb(frame) for frame in itertools.islice(container.decode(video=0), runtime.max_batch)]
     feeds, _ = Preprocess(spec, runtime)(images)
 
     def run(frames: int) -> int:
@@ -131,7 +132,7 @@ def _grid(cells: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @contextmanager
-def streamer_process(video: Path, url: str) -> Iterator[Callable[[int], int]]:
+def streamer_process(video: Path, url: str) -> Iterator[Callable[[], int]]:
     """What `streamer process VIDEO --out DIR --redis` runs, once its model is open."""
     text = (
         f"nodes: {{yolo: {{kind: detect, model: {MODEL}}}}}\n"
@@ -142,7 +143,7 @@ def streamer_process(video: Path, url: str) -> Iterator[Callable[[int], int]]:
         cameras = {"clip": config.Camera(url=str(video))}
         with build.open_graph(settings, "throughput", ignore) as graph:
 
-            def run(frames: int) -> int:
+            def run() -> int:
                 (Path(folder) / "out.jsonl").unlink(missing_ok=True)
                 sources = build.make_sources(cameras, lambda _: None)
                 with build.open_sinks(settings.publish, build.Outlet(graph.labels, ("clip",), live=False)) as sinks:
@@ -186,7 +187,7 @@ def main() -> None:
         jobs: dict[str, Callable[[], int]] = {
             "decode alone": lambda: decode(video, frames),
             "engine alone": lambda: engine(frames),
-            "streamer process into Redis": lambda: process(frames),
+            "streamer process into Redis": process,
             "OpenCV loop + ONNX Runtime": lambda: plain_loop(video, frames, session, client),
         }
         for job in jobs.values():

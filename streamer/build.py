@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from engines.decoders import DetectOptions
 from engines.errors import EngineError
 from engines.load import open_detector
@@ -79,6 +81,7 @@ def open_graph(settings: config.Pipeline, goal: Goal, progress: Progress) -> Ite
     """
     if not settings.nodes:
         raise InputError("the pipeline has no nodes: nothing would be done with its frames; add one under 'nodes'")
+    cv2.setNumThreads(1)  # a pipeline has a thread for each step already: OpenCV's own would take cores from the models
     manifests = find_manifests(settings.nodes)
     workshop = Workshop(settings, goal, progress)
     with ExitStack() as stack:

@@ -31,6 +31,10 @@ BACKENDS = {
 }
 
 
+# A pipeline written for several machines may prefer these; this version passes over them.
+LATER = frozenset({"tensorrt", "tensorrt_rtx", "pytorch"})
+
+
 def available() -> list[str]:
     """List the backends whose packages are installed, the best first. Nothing is imported."""
     return [name for name, backend in BACKENDS.items() if find_spec(backend.package)]
@@ -41,7 +45,11 @@ def choose(prefer: Sequence[str] = ()) -> str:
 
     Raises RuntimeUnavailable when none of them is, or one is not known.
     """
-    wanted = prefer or tuple(BACKENDS)
+    wanted = [name for name in prefer or BACKENDS if name not in LATER]
+    if not wanted:
+        raise RuntimeUnavailable(
+            f"this version cannot run {_listed(prefer)} yet: prefer one of {_listed(BACKENDS)} too"
+        )
     lines = [_known(name).install for name in wanted]
     installed = available()
     for name in wanted:

@@ -379,3 +379,9 @@ def test_cores_are_those_that_this_process_is_given(tmp_path: Path, files: dict[
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text + "\n")
     assert cores(tmp_path) == (free if most is None else min(free, most))
+
+
+def test_a_preference_for_what_comes_later_is_passed_over() -> None:
+    assert choose(["tensorrt", "onnxruntime"]) == "onnxruntime"
+    with pytest.raises(RuntimeUnavailable, match="cannot run tensorrt yet"):
+        choose(["tensorrt"])

@@ -108,8 +108,8 @@ def test_a_resolution_that_changes_midway(run: Run, pipeline: Path, tmp_path: Pa
     video.write_bytes(b"".join(part.read_bytes() for part in parts))
     ended = run("process", video, "--out", tmp_path / "out", "--annotate", "--pipeline", pipeline)
     assert ended.code == 0, ended.err
-    sizes = [tuple(m["size"]) for m in lines(tmp_path / "out" / "both.jsonl")]  # type: ignore[arg-type]  # a list
-    assert sizes == [(128, 96)] * 6 + [(192, 96)] * 6
+    sizes = [m["size"] for m in lines(tmp_path / "out" / "both.jsonl")]
+    assert sizes == [[128, 96]] * 6 + [[192, 96]] * 6
 
 
 def test_an_existing_result_is_neither_overwritten_nor_mixed(
