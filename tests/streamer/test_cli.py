@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -245,13 +246,16 @@ def test_a_manifest_with_an_unknown_decoder(run: Run, pipeline: Path, clip: Path
     assert "yolox" in fault
 
 
-def test_weights_nowhere_to_be_had(run: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STREAMER_MODELS", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for variable in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nothing listens there
-    fault = only_fault(run("process", clip, "--out", tmp_path / "out"), 2)
+def test_weights_nowhere_to_be_had(clip: Path, tmp_path: Path) -> None:
+    nothing = "http://127.0.0.1:9"  # no proxy listens there
+    environ = {**os.environ, "STREAMER_MODELS": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environ |= {"http_proxy": nothing, "https_proxy": nothing}
+    # A process of its own: urllib keeps the proxies that it saw first.
+    command = [sys.executable, "-m", "streamer", "process", str(clip), "--out", str(tmp_path / "out")]
+    ended = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    fault = only_fault(Ended(ended.returncode, ended.stdout, ended.stderr), 2)
     assert "yolox_nano.onnx" in fault
+    assert "github.com" in fault
     assert "STREAMER_MODELS" in fault
 
 
