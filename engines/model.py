@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from engines.runtimes.base import Runtime
+from engines.runtimes.base import Overlapping, Runtime
 from engines.types import Array, Geometry
 
 In = TypeVar("In")
@@ -44,6 +44,19 @@ class Model(Generic[In, Out]):
             feeds, geometry = self.preprocess(items[start : start + self.runtime.max_batch])
             results += self.postprocess(self.runtime.infer(feeds), geometry)
         return results
+
+    def begin(self, items: Sequence[In]) -> Callable[[], list[Out]]:
+        """Start on items; the function that is returned waits for their values.
+
+        Where the runtime can overlap, it works meanwhile, for as many items as it takes at once; else all is left to
+        the function. One thread may begin while another finishes, in the same order.
+        """
+        runtime = self.runtime
+        if not isinstance(runtime, Overlapping) or not 0 < len(items) <= runtime.max_batch:
+            return lambda: self(items)
+        feeds, geometry = self.preprocess(items)
+        finish = runtime.start(feeds)
+        return lambda: list(self.postprocess(finish(), geometry))
 
     def close(self) -> None:
         self.runtime.close()

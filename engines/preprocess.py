@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -12,7 +13,7 @@ import numpy as np
 
 from engines.errors import ModelError
 from engines.geometry import Align, Size, letterbox, placed_hw, stretch
-from engines.runtimes.base import PixelInput, Runtime
+from engines.runtimes.base import Overlapping, PixelInput, Runtime
 from engines.types import Array, Float, Geometry, Image, TensorSpec, check
 
 _KNOWN_SIZES = 256  # placements remembered; cameras have few sizes
@@ -53,33 +54,47 @@ class Preprocess:
     """Place RGB images (H, W, 3) of any size into one buffer that is used again and again.
 
     A runtime that converts pixels itself takes the placed bytes as they are; for any other they become floats here.
-    The arrays are valid until the next call. Raises ModelError when the runtime's input does not fit *spec*.
+    The arrays are valid until the next call; for a runtime that overlaps, until as many calls later as it has lanes.
+    Raises ModelError when the runtime's input does not fit *spec*.
     """
 
     def __init__(self, spec: PreprocessSpec, runtime: Runtime) -> None:
         self.spec = spec
         self._input = _image_input(runtime, spec)
-        self._canvas: Image = np.full((runtime.max_batch, *spec.size, 3), spec.pad, np.uint8)
-        self._places: list[_Place | None] = [None] * runtime.max_batch
-        as_bytes = self._input.dtype == np.uint8
-        self._floats = None if as_bytes else _Floats(spec, runtime.max_batch, self._input.dtype)
+        lanes = runtime.lanes if isinstance(runtime, Overlapping) else 1
+        self._canvases = deque(_Canvas(spec, runtime.max_batch, self._input.dtype) for _ in range(lanes))
 
     def __call__(self, images: Sequence[Image], /) -> tuple[Mapping[str, Array], list[Geometry]]:
         """Place 1 to the runtime's `max_batch` images; returns the feeds and where each image lies."""
-        if len(images) > len(self._canvas):
-            raise ValueError(f"{len(images)} images are more than the {len(self._canvas)} that the runtime takes")
+        self._canvases.rotate(-1)
+        placed, geometry = self._canvases[-1].put(images)
+        return {self._input.name: placed}, geometry
+
+
+class _Canvas:
+    """The memory of one batch."""
+
+    def __init__(self, spec: PreprocessSpec, rows: int, dtype: np.dtype[np.generic]) -> None:
+        self._spec = spec
+        self._pixels: Image = np.full((rows, *spec.size, 3), spec.pad, np.uint8)
+        self._places: list[_Place | None] = [None] * rows
+        self._floats = None if dtype == np.uint8 else _Floats(spec, rows, dtype)
+
+    def put(self, images: Sequence[Image]) -> tuple[Array, list[Geometry]]:
+        if len(images) > len(self._pixels):
+            raise ValueError(f"{len(images)} images are more than the {len(self._pixels)} that the runtime takes")
         geometry = [self._put(row, image) for row, image in enumerate(images)]
-        placed = self._canvas[: len(images)]
-        return {self._input.name: placed if self._floats is None else self._floats(placed)}, geometry
+        placed = self._pixels[: len(images)]
+        return placed if self._floats is None else self._floats(placed), geometry
 
     def _put(self, row: int, image: Image) -> Geometry:
         check("image", image, (None, None, 3), np.uint8)
         height, width = image.shape[:2]
-        place = _place((height, width), self.spec)
+        place = _place((height, width), self._spec)
         if place is not self._places[row]:
-            self._canvas[row] = self.spec.pad
+            self._pixels[row] = self._spec.pad
             self._places[row] = place
-        into = self._canvas[row, place.rows, place.columns]
+        into = self._pixels[row, place.rows, place.columns]
         cv2.resize(image, place.size_wh, dst=into, interpolation=cv2.INTER_LINEAR)
         return place.geometry
 

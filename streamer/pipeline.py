@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 from streamer.backoff import Backoff
 from streamer.batcher import Batch, Batcher, Grabbed
@@ -16,15 +16,26 @@ from streamer.clock import SYSTEM_CLOCK, Clock
 from streamer.errors import SourceError
 from streamer.events import FrameDropped, Observer, ignore
 from streamer.grabber import Grabber, Timeline
+from streamer.ledger import Ledger
 from streamer.mailbox import Closed, Mailbox
 from streamer.publisher import Publisher
 from streamer.sinks.base import Sink
 from streamer.sources.base import Source
-from streamer.stages.base import Stage
+from streamer.stages.base import Overlapping, Stage
+from streamer.types import Packet
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 Threads = Sequence[threading.Thread]
 _PATIENCE = 0.2  # seconds that threads get to end once nothing holds them
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Begun:
+    """A batch that a stage is working on."""
+
+    batch: Batch
+    finish: Callable[[], Sequence[Packet]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,7 @@ class Pipeline:
     clock: Clock = SYSTEM_CLOCK
     first_seq: Mapping[str, int] = field(default_factory=dict)  # by camera, where a run goes on
     failures: dict[str, SourceError] = field(default_factory=dict, init=False)  # recorded sources that failed
+    _ledger: Ledger = field(default_factory=lambda: Ledger(ignore), init=False)
     _error: BaseException | None = field(default=None, init=False)
     _running: set[threading.Thread] = field(default_factory=set, init=False)
     _turn: threading.Condition = field(default_factory=threading.Condition, init=False)  # a thread ended, or `stop`
@@ -77,16 +89,18 @@ class Pipeline:
 
         A recorded source that fails ends alone and is left in `failures`.
         """
+        self._ledger = Ledger(self.observer)
         changed = threading.Condition()
         mailboxes = {s.camera: self._mailbox(s, changed) for s in self.sources}
         queues = [Mailbox[Batch](self.limits.batches) for _ in range(len(self.stages) + 1)]
-        batcher = Batcher(mailboxes, changed, self.limits.batch, self.observer, self.clock)
-        publisher = Publisher(self.sinks, self.observer, self.clock, live=self.live)
+        batcher = Batcher(mailboxes, changed, self.limits.batch, self._ledger, self.clock)
+        publisher = Publisher(self.sinks, self._ledger, self.clock, live=self.live)
         workers = [
             self._thread("batch", partial(_relay, batcher, queues[0])),
             *(
-                self._thread(f"stage {stage.writes.node}", partial(self._work, stage, inbox, outbox))
+                self._thread(f"stage {stage.writes.node}", job)
                 for stage, inbox, outbox in zip(self.stages, queues, queues[1:], strict=False)
+                for job in self._jobs(stage, inbox, outbox)
             ),
             self._thread("publish", partial(_publish, publisher, queues[-1])),
         ]
@@ -125,25 +139,46 @@ class Pipeline:
         timeline = Timeline(self.clock, self.first_seq.get(source.camera, 0))
         backoff = self.backoff.get(source.camera, Backoff())
         try:
-            Grabber(source, mailbox, self._stop, timeline, backoff, self.observer).run()
+            Grabber(source, mailbox, self._stop, timeline, backoff, self._ledger).run()
         except SourceError as error:
             self.failures[source.camera] = error
+
+    def _jobs(self, stage: Stage, inbox: Mailbox[Batch], outbox: Mailbox[Batch]) -> list[Callable[[], None]]:
+        """What the threads of one stage do. Overlapping costs latency, so only recordings get it."""
+        if self.live or not isinstance(stage, Overlapping):
+            return [partial(self._work, stage, inbox, outbox)]
+        begun = Mailbox[_Begun](1)
+        return [partial(self._begin, stage, inbox, begun), partial(self._finish, stage, begun, outbox)]
 
     def _work(self, stage: Stage, inbox: Mailbox[Batch], outbox: Mailbox[Batch]) -> None:
         """Run one stage over every batch, in order."""
         with _taking(inbox) as batches, closing(outbox):
             for batch in batches:
-                for camera in batch.breaks:
-                    stage.forget(camera)
-                packets = stage.process(batch.packets) if batch.packets else ()
-                now = self.clock.monotonic_ns()
-                outbox.put(Batch(tuple(p.mark(stage.writes.node, now) for p in packets), batch.breaks))
+                _forget(stage, batch)
+                outbox.put(self._marked(stage, batch, stage.process(batch.packets) if batch.packets else ()))
+
+    def _begin(self, stage: Overlapping, inbox: Mailbox[Batch], begun: Mailbox[_Begun]) -> None:
+        """Do the first half of `_work`."""
+        with _taking(inbox) as batches, closing(begun):
+            for batch in batches:
+                _forget(stage, batch)
+                begun.put(_Begun(batch, stage.begin(batch.packets) if batch.packets else tuple))
+
+    def _finish(self, stage: Overlapping, begun: Mailbox[_Begun], outbox: Mailbox[Batch]) -> None:
+        """Do the second half of `_work`."""
+        with _taking(begun) as started, closing(outbox):
+            for one in started:
+                outbox.put(self._marked(stage, one.batch, one.finish()))
+
+    def _marked(self, stage: Stage, batch: Batch, packets: Sequence[Packet]) -> Batch:
+        now = self.clock.monotonic_ns()
+        return Batch(tuple(packet.mark(stage.writes.node, now) for packet in packets), batch.breaks)
 
     def _mailbox(self, source: Source, changed: threading.Condition) -> Mailbox[Grabbed]:
         if not source.live:
             return Mailbox(self.limits.file_frames, changed=changed)
         late = FrameDropped(source.camera, "late")
-        return Mailbox(self.limits.live_frames, lambda _: self.observer(late), changed)
+        return Mailbox(self.limits.live_frames, lambda _: self._ledger(late), changed)
 
     # --- the end ---
 
@@ -160,13 +195,14 @@ class Pipeline:
         for mailbox in mailboxes:
             mailbox.close()  # a grabber that waits for its camera cannot do it
         if self._error is not None or not self._wait(workers, self.limits.drain):
-            frames = [g.camera for m in mailboxes for g in m.discard()]
-            frames += [p.frame.camera for q in queues for batch in q.discard() for p in batch.packets]
-            for camera, count in Counter(frames).items():
-                self.observer(FrameDropped(camera, "stopped", count))
+            for mailbox in mailboxes:
+                mailbox.discard()
+            for queue in queues:
+                queue.discard()
         if not self._wait([*self._running], _PATIENCE):
             names = ", ".join(sorted(thread.name for thread in self._running))
             log.warning("did not end in time and is left behind: %s", names)
+        self._ledger.settle()
 
 
 def _relay(batches: Iterable[Batch], outbox: Mailbox[Batch]) -> None:
@@ -180,17 +216,27 @@ def _publish(publisher: Publisher, inbox: Mailbox[Batch]) -> None:
         publisher.run(batches)
 
 
+def _forget(stage: Stage, batch: Batch) -> None:
+    for camera in batch.breaks:
+        stage.forget(camera)
+
+
 @contextmanager
-def _taking(queue: Mailbox[Batch]) -> Iterator[Iterator[Batch]]:
-    """Yield batches until the queue is closed and empty; when their taker gives up, let nobody wait to put."""
+def _taking(queue: Mailbox[T]) -> Iterator[Iterator[T]]:
+    """Yield items until the queue is closed and empty; when their taker gives up, let nobody wait to put."""
     with closing(queue):
         yield _items(queue)
 
 
-def _items(queue: Mailbox[Batch]) -> Iterator[Batch]:
+def _items(queue: Mailbox[T]) -> Iterator[T]:
     while True:
         try:
             taken = queue.take(1)
         except Closed:
             return
         yield from taken
+
+
+def run(sources: Sequence[Source], stages: Sequence[Stage], *sinks: Sink) -> None:
+    """Run a pipeline to its end, with every policy at its default. Raises what `Pipeline.run` raises."""
+    Pipeline(sources, stages, sinks).run()

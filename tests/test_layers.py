@@ -17,7 +17,7 @@ STREAMER_LAYERS: list[set[str]] = [
     {"types", "errors", "events", "clock", "stats", "urls", "backoff"},
     {"sources"},
     {"mailbox"},
-    {"batcher", "grabber"},
+    {"batcher", "grabber", "ledger"},
     {"stages"},
     {"wire", "draw"},
     {"sinks", "embedded"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from engines.types import Array, TensorSpec
 
@@ -53,6 +53,20 @@ class Runtime(Protocol):
 
     def infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]: ...  # raises ModelError
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Overlapping(Runtime, Protocol):
+    """A runtime that takes the next batch while it works on the one before, so that the device is never idle.
+
+    `start` returns at once with a function that waits for the outputs. Every start is finished, in order. Feeds belong
+    to the runtime until then, outputs to the caller until `lanes` starts later. `infer` is both in one.
+    """
+
+    @property
+    def lanes(self) -> int: ...  # batches that may be under way at a time
+
+    def start(self, feeds: Mapping[str, Array]) -> Callable[[], Mapping[str, Array]]: ...  # both raise ModelError
 
 
 Opener: TypeAlias = Callable[[Path, RuntimeOptions], Runtime]  # raises RuntimeUnavailable, ModelError

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ class OpenVinoRuntime:
     size is compiled for the size that it is fed, again whenever that changes.
     """
 
+    lanes = 3  # one being read by the caller, one running, one waiting for its turn
+
     def __init__(self, path: Path, core: ov.Core, model: ov.Model, config: dict[str, Any], max_batch: int) -> None:
         self.inputs, self.outputs = _of_any_batch(model.inputs), _of_any_batch(model.outputs)
         self.max_batch = max_batch
@@ -68,20 +71,37 @@ class OpenVinoRuntime:
 
     def infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         """Run 1 to `max_batch` rows; the outputs are valid until the next call. Raises ModelError."""
+        return self.start(feeds)()
+
+    def start(self, feeds: Mapping[str, Array]) -> Callable[[], Mapping[str, Array]]:
+        """Begin with 1 to `max_batch` rows; the function that it returns waits for them. Both raise ModelError."""
         if self._model is None:
             raise ModelError(f"{self._path} is closed: open it again")
         rows = check_feeds(self._path, self.inputs, feeds, self.max_batch)
         # Requests share the caller's memory, which OpenVINO wants in one piece and writable, though it only reads.
         arrays = [np.require(feeds[spec.name], requirements=("C", "W")) for spec in self.inputs]
-        with _translated(f"openvino cannot run {self._path}", RERUN):
-            return self._compiled_for(self._model, arrays).run(arrays, rows)
+        with self._running():
+            started = self._compiled_for(self._model, arrays).start(arrays, rows)
+
+        def finish() -> Mapping[str, Array]:
+            with self._running():
+                return started()
+
+        return finish
 
     def close(self) -> None:
+        if self._compiled is not None:
+            self._compiled.wait()
         self._model = self._compiled = None
+
+    def _running(self) -> AbstractContextManager[None]:
+        return _translated(f"openvino cannot run {self._path}", RERUN)
 
     def _compiled_for(self, model: ov.Model, arrays: Sequence[Array]) -> _Compiled:
         shapes = [(1, *array.shape[1:]) for array in arrays]
         if self._compiled is None or self._compiled.shapes != shapes:
+            if self._compiled is not None:
+                self._compiled.wait()
             fixed = model.clone()
             fixed.reshape({i: ov.PartialShape(list(shape)) for i, shape in enumerate(shapes)})
             self._compiled = self._compile(fixed)
@@ -91,32 +111,62 @@ class OpenVinoRuntime:
         for spec in _specs(model.outputs):
             if None in spec.shape:
                 raise ragged(self._path, spec.name, spec.shape)
-        return _Compiled(self._core.compile_model(model, "CPU", self._config), self.max_batch)
+        return _Compiled(self._core.compile_model(model, "CPU", self._config), self.max_batch, self.lanes)
 
 
 class _Compiled:
-    """A network for rows of one shape, with a request and a row of memory for each row of a batch."""
+    """A network for rows of one shape, and the lanes that batches run in, by turns."""
 
-    def __init__(self, network: ov.CompiledModel, max_batch: int) -> None:
+    def __init__(self, network: ov.CompiledModel, max_batch: int, lanes: int) -> None:
         self.shapes = [tuple(port.shape) for port in network.inputs]
         self.description = _describe(network)
+        self._lanes = deque(_Lane(network, max_batch) for _ in range(lanes))
+
+    def start(self, feeds: Sequence[Array], rows: int) -> Callable[[], dict[str, Array]]:
+        self._lanes.rotate(-1)
+        lane = self._lanes[-1]
+        lane.start(feeds, rows)
+        return lane.finish
+
+    def wait(self) -> None:
+        for lane in self._lanes:
+            lane.wait()
+
+
+class _Lane:
+    """A request and a row of memory for each row of a batch."""
+
+    def __init__(self, network: ov.CompiledModel, max_batch: int) -> None:
         self._network = network
+        self._rows = 0
+        self._feeds: Sequence[Array] = ()
         self._requests: list[ov.InferRequest] = []
         self._outputs = {
             spec.name: np.empty((max_batch, *port.shape[1:]), spec.dtype)
             for spec, port in zip(_specs(network.outputs), network.outputs, strict=True)
         }
 
-    def run(self, feeds: Sequence[Array], rows: int) -> dict[str, Array]:
+    def start(self, feeds: Sequence[Array], rows: int) -> None:
         while len(self._requests) < rows:
             self._requests.append(self._new_request(len(self._requests)))
-        with ExitStack() as started:  # nobody may touch the memory of a request that runs, whatever happens to another
-            for row, request in enumerate(self._requests[:rows]):
-                for i, feed in enumerate(feeds):
-                    request.set_input_tensor(i, ov.Tensor(feed[row : row + 1], shared_memory=True))
-                request.start_async()
-                started.callback(request.wait)
-        return {name: output[:rows] for name, output in self._outputs.items()}
+        self.wait()  # whoever gave up on a batch has not waited for it
+        self._feeds = feeds  # what the requests read must live as long as they run
+        self._rows = 0
+        for row, request in enumerate(self._requests[:rows]):
+            for i, feed in enumerate(feeds):
+                request.set_input_tensor(i, ov.Tensor(feed[row : row + 1], shared_memory=True))
+            request.start_async()
+            self._rows += 1
+
+    def finish(self) -> dict[str, Array]:
+        self.wait()
+        return {name: output[: self._rows] for name, output in self._outputs.items()}
+
+    def wait(self) -> None:
+        """Wait for every row: nobody may touch the memory of a request that runs, whatever happens to another."""
+        with ExitStack() as running:
+            for request in self._requests[: self._rows]:
+                running.callback(request.wait)
 
     def _new_request(self, row: int) -> ov.InferRequest:
         request = self._network.create_infer_request()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,14 @@ class Detect:
     reads: tuple[Port[Any], ...] = ()
 
     def process(self, packets: Sequence[Packet]) -> Sequence[Packet]:
-        found = self.model([p.frame.image for p in packets])
+        return self._put(packets, self.model([p.frame.image for p in packets]))
+
+    def begin(self, packets: Sequence[Packet]) -> Callable[[], Sequence[Packet]]:
+        """Begin with packets while the model works on those before."""
+        finish = self.model.begin([p.frame.image for p in packets])
+        return lambda: self._put(packets, finish())
+
+    def _put(self, packets: Sequence[Packet], found: Sequence[Detections]) -> Sequence[Packet]:
         return [p.put(self.writes, d) for p, d in zip(packets, found, strict=True)]
 
     def forget(self, camera: str) -> None:

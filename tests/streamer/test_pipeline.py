@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -164,6 +164,50 @@ def test_stop_lets_what_is_inside_go_through() -> None:
     assert len(seqs) + sum(drops(seen).values()) == grabbed(seen)
 
 
+@pytest.mark.parametrize("broken", ["stage", "sink"])
+def test_every_frame_is_accounted_for_when_something_breaks(broken: str) -> None:
+    class Broken(Brightness):
+        def process(self, packets: Sequence[Packet]) -> Sequence[Packet]:
+            if broken == "stage" and any(p.frame.seq >= 50 for p in packets):
+                raise ZeroDivisionError
+            return super().process(packets)
+
+    seen: list[events.Event] = []
+    sink = Flaky(0)
+    if broken == "sink":
+        sink.publish = lambda packets: Flaky(10**9).publish(packets)  # type: ignore[method-assign]  # fails for good
+    pipeline = Pipeline([counting("a", 1000), counting("b", 1000)], [Broken()], [sink], Limits(), seen.append)
+    with pytest.raises((ZeroDivisionError, SinkError)):
+        pipeline.run()
+    published = sum(isinstance(e, events.PacketPublished) for e in seen)
+    assert published + sum(drops(seen).values()) == grabbed(seen) > 0
+
+
+def test_a_stage_that_overlaps_is_begun_ahead_and_finished_in_order() -> None:
+    class Ahead(Brightness):
+        begun = 0
+        most = 0
+        finished = 0
+
+        def begin(self, packets: Sequence[Packet]) -> Callable[[], Sequence[Packet]]:
+            self.begun += 1
+            self.most = max(self.most, self.begun - self.finished)
+
+            def finish() -> Sequence[Packet]:
+                self.finished += 1
+                return self.process(packets)
+
+            return finish
+
+    stage, sink = Ahead(), MemorySink()
+    camera = Script("a", [[raw(i, breaks=i == 40) for i in range(100)]])
+    Pipeline([camera], [stage], [sink], Limits(batch=4)).run()
+    assert [p.frame.seq for p in sink.packets] == list(range(100))
+    assert stage.begun == stage.finished >= 25
+    assert stage.most >= 2
+    assert stage.log.count("forget a") == 1
+
+
 def test_a_stage_that_hangs_is_left_behind_by_name(caplog: pytest.LogCaptureFixture) -> None:
     seen: list[events.Event] = []
     gate = threading.Event()
@@ -171,6 +215,7 @@ def test_a_stage_that_hangs_is_left_behind_by_name(caplog: pytest.LogCaptureFixt
     pipeline = Pipeline([camera], [Brightness(gate=gate)], [MemorySink()], Limits(drain=0.05), seen.append)
     stop_after(camera, pipeline)
     pipeline.run()
+    assert sum(drops(seen).values()) == grabbed(seen) == 50
     gate.set()
     assert "stage yolo" in caplog.text
 
