@@ -29,8 +29,8 @@ from streamer.sinks.jsonl import JsonlSink
 from streamer.sinks.redis import RedisOptions, RedisSink
 from streamer.sinks.video import VideoSink
 from streamer.sources import SourceOptions, open_source
+from streamer.sources.adapters import Paced
 from streamer.sources.base import Source
-from streamer.sources.paced import Paced
 from streamer.stages.base import Stage
 from streamer.stages.infer import Detect
 from streamer.types import Port

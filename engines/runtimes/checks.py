@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from engines.errors import ModelError
+from engines.errors import EngineError, ModelError
 from engines.types import Array, TensorSpec
 
 REOPEN = "see that it is a whole ONNX file, export it again, or take another runtime"
@@ -59,3 +60,14 @@ def check_feeds(where: object, inputs: Sequence[TensorSpec], feeds: Mapping[str,
 def shown(shape: Sequence[int | None]) -> str:
     """Write a shape as people do: ``(?, 3, 416, 416)``."""
     return f"({', '.join('?' if n is None else str(n) for n in shape)})"
+
+
+@contextmanager
+def translated(what: str, then: str, reason: Callable[[Exception], str]) -> Iterator[None]:
+    """Make a backend's exceptions ours: they have no base of their own but Exception. *reason* reads what they say."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{what} ({reason(error)}): {then}") from error

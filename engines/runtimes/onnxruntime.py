@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 
-from engines.errors import EngineError, ModelError, RuntimeUnavailable
+from engines.errors import ModelError, RuntimeUnavailable
 from engines.runtimes.base import RuntimeOptions
-from engines.runtimes.checks import REOPEN, RERUN, check_batch, check_feeds, check_file, ragged, shown
+from engines.runtimes.checks import REOPEN, RERUN, check_batch, check_feeds, check_file, ragged, shown, translated
 from engines.runtimes.cores import cores
 from engines.types import Array, TensorSpec
 
@@ -40,7 +39,7 @@ def open_onnxruntime(path: Path, options: RuntimeOptions) -> OnnxRuntime:
             "take precision auto, or the openvino runtime"
         )
     threads = options.threads or cores()
-    with _translated(f"onnxruntime cannot open {path}", REOPEN):
+    with translated(f"onnxruntime cannot open {path}", REOPEN, _reason):
         session = ort.InferenceSession(str(path), _session_options(threads), providers=_providers())
         return OnnxRuntime(path, session, threads, options.max_batch)
 
@@ -67,7 +66,7 @@ class OnnxRuntime:
         if self._session is None:
             raise ModelError(f"{self._path} is closed: open it again")
         rows = check_feeds(self._path, self.inputs, feeds, self.max_batch)
-        with _translated(f"onnxruntime cannot run {self._path}", RERUN):
+        with translated(f"onnxruntime cannot run {self._path}", RERUN, _reason):
             if self._whole:
                 return self._checked(self._run(self._session, feeds), rows)
             for row in range(rows):
@@ -128,17 +127,6 @@ def _axis(size: int | str | None) -> int | None:
 
 def _of_any_batch(spec: TensorSpec) -> TensorSpec:
     return replace(spec, shape=(None, *spec.shape[1:]))
-
-
-@contextmanager
-def _translated(what: str, then: str) -> Iterator[None]:
-    """Make ONNX Runtime's exceptions ours; they have no base but Exception."""
-    try:
-        yield
-    except EngineError:
-        raise
-    except Exception as error:
-        raise ModelError(f"{what} ({_reason(error)}): {then}") from error
 
 
 def _reason(error: Exception) -> str:

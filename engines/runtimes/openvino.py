@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ import openvino as ov
 from openvino.frontend import FrontEndManager
 from openvino.preprocess import PrePostProcessor
 
-from engines.errors import EngineError, ModelError, RuntimeUnavailable
+from engines.errors import ModelError, RuntimeUnavailable
 from engines.runtimes.base import PixelInput, Precision, RuntimeOptions
-from engines.runtimes.checks import REOPEN, RERUN, check_batch, check_feeds, check_file, ragged
+from engines.runtimes.checks import REOPEN, RERUN, check_batch, check_feeds, check_file, ragged, translated
 from engines.runtimes.cores import cores
 from engines.types import Array, TensorSpec
 
@@ -31,7 +31,7 @@ _SHOWN = {hint: precision for precision, (hint, _) in _HINTS.items()}
 def open_openvino(path: Path, options: RuntimeOptions) -> OpenVinoRuntime:
     """Open an ONNX file, or OpenVINO's own .xml. Raises RuntimeUnavailable and ModelError."""
     check_file(path)
-    with _translated(f"openvino cannot open {path}", REOPEN):
+    with translated(f"openvino cannot open {path}", REOPEN, _reason):
         core = ov.Core()
         config = _config(core, options)
         model = _read(path)
@@ -95,7 +95,7 @@ class OpenVinoRuntime:
         self._model = self._compiled = None
 
     def _running(self) -> AbstractContextManager[None]:
-        return _translated(f"openvino cannot run {self._path}", RERUN)
+        return translated(f"openvino cannot run {self._path}", RERUN, _reason)
 
     def _compiled_for(self, model: ov.Model, arrays: Sequence[Array]) -> _Compiled:
         shapes = [(1, *array.shape[1:]) for array in arrays]
@@ -266,17 +266,6 @@ def _describe(network: ov.CompiledModel) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-@contextmanager
-def _translated(what: str, then: str) -> Iterator[None]:
-    """Make OpenVINO's exceptions ours; they have no base but Exception."""
-    try:
-        yield
-    except EngineError:
-        raise
-    except Exception as error:
-        raise ModelError(f"{what} ({_reason(error)}): {then}") from error
 
 
 def _reason(error: Exception) -> str:

@@ -6,9 +6,8 @@ import argparse
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 from engines.manifest import config_dir
@@ -29,9 +28,9 @@ from streamer.sinks.files import Existing
 from streamer.sinks.jsonl import JsonlSink, ResumePoint, resume_point
 from streamer.sinks.redis import RedisSink
 from streamer.sinks.video import VideoSink
+from streamer.sources.adapters import Skip
 from streamer.sources.base import Source
 from streamer.sources.probe import expected_frames
-from streamer.types import RawFrame
 from streamer.wire import Encoder, decode, entry_id
 
 
@@ -202,24 +201,3 @@ class _Work:
                         message = decode(line)
                         if published is None or entry_id(message.captured_at, message.seq) > published:
                             sink.publish_encoded(job.name, message.captured_at, message.seq, line.rstrip(b"\n"))
-
-
-@dataclass(slots=True)
-class Skip:
-    """A source without its first *count* frames: they are decoded, for those after them need them, and dropped."""
-
-    source: Source
-    count: int
-
-    @property
-    def camera(self) -> str:
-        return self.source.camera
-
-    @property
-    def live(self) -> bool:
-        return self.source.live
-
-    @contextmanager
-    def open(self) -> Iterator[Iterator[RawFrame]]:
-        with self.source.open() as frames:
-            yield islice(frames, self.count, None)

@@ -5,7 +5,7 @@ import threading
 import pytest
 from worlds import ManualClock, Script, raw
 
-from streamer.sources.paced import Paced
+from streamer.sources.adapters import Paced, Skip
 
 
 class Tick(threading.Event):
@@ -53,3 +53,10 @@ def test_it_is_as_live_as_what_it_plays() -> None:
     assert not Paced(Script("a", [])).live
     assert Paced(Script("a", [], live=True)).live
     assert Paced(Script("a", [])).camera == "a"
+
+
+def test_skipping_leaves_out_the_beginning() -> None:
+    with Skip(Script("a", [[raw(i) for i in range(5)]]), 3).open() as frames:
+        assert [frame.pts for frame in frames] == pytest.approx([0.3, 0.4])
+    with Skip(Script("a", [[raw(0)]]), 3).open() as frames:
+        assert list(frames) == []
