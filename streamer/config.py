@@ -337,9 +337,19 @@ def _override(document: Document, overrides: Sequence[str]) -> Document:
         if not equals or not key:
             raise ConfigError(f"--set {override}: write it as KEY=VALUE, such as nodes.yolo.confidence=0.4")
         path = tuple(int(part) if part.isdigit() else part for part in key.split("."))
+        paths.append(path[: _depth(data, path) + 1])
         data = _placed(data, path, _value(key, value), key)
-        paths.append(path)
     return _Overridden(data, document.name, document.root, frozenset(paths))
+
+
+def _depth(data: Any, path: Loc) -> int:
+    """Tell how many keys of *path* are there already, the last one left out: what is below came with the override."""
+    for depth, key in enumerate(path[:-1]):
+        try:
+            data = data[key]
+        except (KeyError, IndexError, TypeError):
+            return depth
+    return len(path) - 1
 
 
 def _value(key: str, text: str) -> object:

@@ -40,7 +40,7 @@ def demo(args: argparse.Namespace) -> int:
         embedded = url != args.redis
         settings = pipeline(video, args.out, url, args.set)
         (camera,) = settings.cameras
-        note(f"{video} through yolox-nano, at its own speed, into {_whose(embedded)} Redis at {redact(url)}")
+        note(f"{video.name} through yolox-nano, at its own speed, into {_whose(embedded)} Redis at {redact(url)}")
         outcome = stream(settings, runner, existing="replace")
         _report(camera, url, args.out)
         if embedded and args.keep and runner.signal is None:

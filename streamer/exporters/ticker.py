@@ -46,7 +46,7 @@ class _Attempt:
     def __call__(self, stats: Stats) -> None:
         try:
             self._export(stats)
-        except SinkError as error:
+        except (SinkError, OSError) as error:  # OSError: the terminal is gone
             if not self._failing:
                 log.warning("figures cannot be exported: %s", error)
             self._failing = True

@@ -115,6 +115,8 @@ def test_an_override_reaches_any_value() -> None:
         ("publish.7.prefix=x", ["--set publish.7.prefix", "list of 1"]),
         ("nodes.yolo.model.name=x", ["--set nodes.yolo.model.name", "plain value"]),
         ("cameras.gate.url=ftp://x", ["--set cameras.gate.url"]),
+        ("camera.gate.url=x", ["--set camera", "did you mean 'cameras'?"]),
+        ("cameras.gate.reconect.delay=5s", ["--set cameras.gate.reconect", "did you mean 'reconnect'?"]),
     ],
 )
 def test_a_fault_in_an_override_names_the_override(override: str, words: list[str]) -> None:
