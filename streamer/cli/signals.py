@@ -21,13 +21,14 @@ class Runner:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self._pipeline: Pipeline | None = None
+        self._started = False
 
     def run(self, pipeline: Pipeline) -> None:
         """Run *pipeline* to its end in a thread of its own, and raise what it raises.
 
         Signal handlers interrupt the main thread at any point, also where it holds a lock; so it must hold none.
         """
-        self._pipeline = pipeline
+        self._pipeline, self._started = pipeline, True
         if self.signal is not None:  # looked at only now: a signal from here on finds the pipeline and stops it
             return
         errors: list[BaseException] = []
@@ -48,6 +49,8 @@ class Runner:
         signal.signal(number, signal.SIG_DFL)
         if self._pipeline is not None:
             self._pipeline.stop()
+        elif not self._started:
+            raise KeyboardInterrupt  # nothing runs that could be drained: a model is being fetched or opened
 
 
 def hurry(sinks: Iterable[Sink]) -> None:

@@ -14,6 +14,7 @@ from rich.text import Text
 from streamer import client
 from streamer.cli import DONE
 from streamer.cli.console import note, stdout
+from streamer.errors import InputError
 from streamer.exporters.terminal import plain, render, screenshot
 from streamer.stats import CameraStats, Percentiles, SinkStats, Stats
 from streamer.urls import redact
@@ -38,6 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def watch(args: argparse.Namespace) -> int:
     """Follow the figures that a pipeline publishes once a second, until Ctrl-C."""
     note(f"watching {redact(args.redis)}; a pipeline that runs shows up within a second")
+    try:
+        return _follow(args)
+    except client.ClientError as error:  # Redis is not there, or refuses: once it was, the client waits for it
+        raise InputError(str(error)) from error
+
+
+def _follow(args: argparse.Namespace) -> int:
     with Live(console=stdout, auto_refresh=False) as live:
         for metrics in client.metrics(args.redis, prefix=args.prefix):
             stats = to_stats(metrics, args.camera)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -426,6 +427,28 @@ def test_watch_shows_what_a_pipeline_publishes(pipeline: Path, redis_url: str) -
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=20)
         assert process.returncode == 130
+
+
+def test_watch_without_a_redis(run: Run) -> None:
+    assert "127.0.0.1:9" in only_fault(run("watch", "--redis", "redis://127.0.0.1:9"), 2)
+
+
+def test_ctrl_c_while_weights_are_fetched_ends_at_once(clip: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never answers
+        mirror = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        environ = {**os.environ, "STREAMER_MODELS": mirror, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        job = subprocess.Popen(
+            [sys.executable, "-m", "streamer", "process", str(clip), "--out", str(tmp_path / "out")],
+            env=environ,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        connection, _ = silent.accept()
+        job.send_signal(signal.SIGINT)
+        _, err = job.communicate(timeout=10)
+        connection.close()
+    assert job.returncode == 130
+    assert "Traceback" not in err
 
 
 def test_demo_without_a_redis_brings_its_own(run: Run, tmp_path: Path) -> None:
