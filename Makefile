@@ -42,7 +42,7 @@ check: $(VENV)/.installed-test  ## lint, types and tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/.installed-test  ## measure end to end, as ratios in one run (needs $$STREAMER_MODELS or a network, once)
+bench: $(VENV)/.installed-test  ## measure end to end, as ratios in one run (fetches weights once)
 	$(BIN)/python benchmarks/end_to_end.py
 
 clean:  ## remove the environment and every cache in this folder
