@@ -94,7 +94,7 @@ def load(text: str, name: str) -> Document:
         raise YamlFault(f"{name}: is nested too deeply to be meant") from None
     except YamlFault:
         raise
-    except ValueError as error:  # what the YAML types themselves raise: 2024-13-45 for a date
+    except (ValueError, KeyError, AttributeError) as error:  # what YAML's types themselves raise: 2024-13-45 for a date
         raise YamlFault(f"{name}: is not YAML: {error}") from None
 
 

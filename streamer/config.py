@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from engines.runtimes.base import Precision
 from engines.types import Detections
@@ -23,6 +23,8 @@ from streamer.types import Port
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _TEMPLATE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+# A tag such as !!int or a date that is none makes PyYAML raise whatever Python raised.
+_NOT_YAML = (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, RecursionError)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 M = TypeVar("M", bound=BaseModel)
 RESERVED = frozenset({"queue", "convert", "publish", "total"})  # steps that `latency_ms` names beside the nodes
@@ -36,7 +38,7 @@ def parse_duration(value: object) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration)]
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=86400 * 365)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -51,6 +53,12 @@ class Reconnect(Strict):
 
     delay: Duration = 0.5
     max_delay: Duration = 30.0
+
+    @model_validator(mode="after")
+    def _grows(self) -> Reconnect:
+        if self.delay > self.max_delay:
+            raise ValueError("delay is longer than max_delay; swap them")
+        return self
 
 
 class Camera(Strict):
@@ -190,8 +198,11 @@ def parse(text: str, name: str, overrides: Sequence[str] = (), environ: Mapping[
         document = load(text, name)
     except YamlFault as error:
         raise ConfigError(str(error)) from error
-    document = replace(document, data=_substitute(document.data or {}, document, environ))
-    return _Reader(_override(document, overrides)).pipeline()
+    try:
+        document = replace(document, data=_substitute(document.data or {}, document, environ))
+        return _Reader(_override(document, overrides)).pipeline()
+    except RecursionError:
+        raise ConfigError(f"{name}: a value contains itself, or lies too deep; write it out flat") from None
 
 
 class _Reader:
@@ -312,7 +323,10 @@ def _substitute(data: Any, document: Document, environ: Mapping[str, str], loc: 
         return value
 
     filled = _TEMPLATE.sub(fill, data)
-    return yaml.safe_load(filled) if _TEMPLATE.fullmatch(data) else filled
+    try:
+        return yaml.safe_load(filled) if _TEMPLATE.fullmatch(data) else filled
+    except _NOT_YAML as error:
+        raise ConfigError(document.at(loc) + "what the template gives is not YAML; quote it") from error
 
 
 # --- --set KEY=VALUE ---
@@ -336,7 +350,7 @@ def _override(document: Document, overrides: Sequence[str]) -> Document:
         key, equals, value = override.partition("=")
         if not equals or not key:
             raise ConfigError(f"--set {override}: write it as KEY=VALUE, such as nodes.yolo.confidence=0.4")
-        path = tuple(int(part) if part.isdigit() else part for part in key.split("."))
+        path = tuple(int(part) if re.fullmatch("[0-9]{1,4}", part) else part for part in key.split("."))
         paths.append(path[: _depth(data, path) + 1])
         data = _placed(data, path, _value(key, value), key)
     return _Overridden(data, document.name, document.root, frozenset(paths))
@@ -356,7 +370,7 @@ def _value(key: str, text: str) -> object:
     """Read a value as YAML would; only brackets make a list or a mapping, so "cams:" is text."""
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except _NOT_YAML as error:
         raise ConfigError(f"--set {key}: the value is not YAML; quote it, or close its brackets") from error
     return text if isinstance(value, dict | list) and text.lstrip()[:1] not in ("{", "[") else value
 

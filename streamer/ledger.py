@@ -14,9 +14,12 @@ class Ledger:
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._inside: Counter[str] = Counter()  # frames of each camera that are somewhere in the pipeline
+        self._over = False
         self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
+        if self._over:
+            return  # from a thread that was left behind: its frames are accounted for
         match event:
             case FrameGrabbed(camera):
                 self._book(camera, 1)
@@ -29,7 +32,7 @@ class Ledger:
     def settle(self) -> None:
         """Report what is still inside as dropped: the pipeline has ended, and with it those frames."""
         with self._lock:
-            left, self._inside = +self._inside, Counter()
+            left, self._over = +self._inside, True
         for camera, count in left.items():
             self._observer(FrameDropped(camera, "stopped", count))
 

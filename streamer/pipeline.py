@@ -13,7 +13,7 @@ from typing import TypeVar
 from streamer.backoff import Backoff
 from streamer.batcher import Batch, Batcher, Grabbed
 from streamer.clock import SYSTEM_CLOCK, Clock
-from streamer.errors import SourceError
+from streamer.errors import InputError, SourceError
 from streamer.events import FrameDropped, Observer, ignore
 from streamer.grabber import Grabber, Timeline
 from streamer.ledger import Ledger
@@ -89,6 +89,8 @@ class Pipeline:
 
         A recorded source that fails ends alone and is left in `failures`.
         """
+        if len({source.camera for source in self.sources}) < len(self.sources):
+            raise InputError("two sources have the same camera name; give each its own")
         self._ledger = Ledger(self.observer)
         changed = threading.Condition()
         mailboxes = {s.camera: self._mailbox(s, changed) for s in self.sources}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit, urlunsplit
+import re
+
+# Up to the last "@", whatever is between: a password may hold characters that it should not.
+_LOGIN = re.compile(r"(?<=://).*@")
+_SECRET = re.compile(r"(?i)([?&](?:\w*pass\w*|pwd|\w*token|\w*key|secret|auth)=)[^&#]*")
 
 
 def redact(url: str) -> str:
     """Hide user name and password: the only form in which a URL may reach a log, a message or a screen."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
+    return _SECRET.sub(r"\1***", _LOGIN.sub("***@", url))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import TextIO
 
@@ -23,15 +25,17 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed while running, 2 wrong input, 130 interrupted."""
-    args = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
-    _log_to_stderr(logging.DEBUG if args.debug else logging.WARNING)
+    debug = False
     try:
+        args = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
+        debug = args.debug
+        _log_to_stderr(logging.DEBUG if debug else logging.WARNING)
         code: int = args.job(args)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except Exception as error:
-        if args.debug:
-            raise
+    except Exception as error:  # noqa: BLE001 - the outermost border: what gets here is for a person to read
+        if debug:
+            traceback.print_exc()
         return _explain(error)
     return code
 
@@ -81,7 +85,8 @@ def _explain(error: Exception) -> int:
 
 def complain(sentence: str) -> None:
     """Tell the person at the terminal that something is wrong."""
-    print(f"streamer: {sentence}", file=sys.stderr)  # noqa: T201 - this is the command line
+    with suppress(OSError):  # nobody reads it: the exit code still says it
+        print(f"streamer: {sentence}", file=sys.stderr)  # noqa: T201 - this is the command line
 
 
 class _Stderr(logging.StreamHandler[TextIO]):

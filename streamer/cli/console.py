@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -11,7 +13,8 @@ stderr = Console(stderr=True, highlight=False)
 
 def note(sentence: str) -> None:
     """Say something in passing."""
-    stderr.print(sentence, style="dim", soft_wrap=True)
+    with suppress(OSError):  # nobody reads it
+        stderr.print(sentence, style="dim", soft_wrap=True, markup=False, emoji=False)
 
 
 class Fetching:

@@ -85,7 +85,8 @@ def _report(camera: str, url: str, out: Path) -> None:
         "annotated": f"{out / camera}.mp4",
     }
     for name, where in rows.items():
-        stdout.print(f"{name:14}{where}", markup=False, soft_wrap=True)
+        if count:
+            stdout.print(f"{name:14}{where}", markup=False, emoji=False, soft_wrap=True)
 
 
 def sample_clip() -> Path:

@@ -117,6 +117,8 @@ def _plan(args: argparse.Namespace) -> list[Job]:
         if count > 1:
             raise InputError(f"{count} of the videos would be written to {args.out / name}.jsonl; process them apart")
     for job in jobs:
+        if not _is_text(job.video):
+            raise InputError(f"the name {job.video!r} cannot be written as text; rename the file")
         if "://" not in job.video and not Path(job.video).exists():
             raise InputError(f"there is no file {job.video}; nothing was processed")
         if existing == "refuse" and job.jsonl.exists() and job.jsonl.stat().st_size:
@@ -124,6 +126,11 @@ def _plan(args: argparse.Namespace) -> list[Job]:
         if job.annotate and Path(job.video).resolve() == job.annotated.resolve():
             raise InputError(f"{job.annotated} is the video itself; give another --out")
     return jobs
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name is Unicode: what is not, Python keeps as surrogates, which JSON cannot hold."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _name(video: str) -> str:

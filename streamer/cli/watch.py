@@ -50,7 +50,7 @@ def _follow(args: argparse.Namespace) -> int:
         for metrics in client.metrics(args.redis, prefix=args.prefix):
             stats = to_stats(metrics, args.camera)
             if args.save:
-                screenshot(stats, args.save)
+                _save(stats, args.save)
                 break
             newest = client.latest(args.redis, camera=args.camera, prefix=args.prefix) if args.camera else None
             if stdout.is_terminal:
@@ -59,6 +59,13 @@ def _follow(args: argparse.Namespace) -> int:
                 for name, camera in stats.cameras.items():
                     stdout.print(plain(name, camera), markup=False, soft_wrap=True)
     return DONE
+
+
+def _save(stats: Stats, path: Path) -> None:
+    try:
+        screenshot(stats, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def to_stats(metrics: Metrics, camera: str | None = None) -> Stats:

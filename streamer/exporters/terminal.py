@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -276,4 +277,5 @@ def _clean(text: str) -> str:
 
 
 def _print_line(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    with suppress(OSError):  # nobody reads it: the work goes on
+        console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)

@@ -84,6 +84,22 @@ def test_every_fault_is_found_at_once() -> None:
     assert [f.split(":")[1] for f in faults(bad)] == ["2", "5", "8"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cameras: &a {g: *a}",
+        "cameras: {g: {url: !!bool x}}",
+        "cameras: !!timestamp x",
+        "limits: {batch: '${X:-[}'}",
+        "limits: {batch: '${X:-2024-13-45}'}",
+        "cameras: {g: {url: 'synthetic://', open_timeout: 0s}}",
+        "cameras: {g: {url: 'synthetic://', reconnect: {delay: 60s}}}",
+    ],
+)
+def test_odd_yaml_is_wrong_input_too(text: str) -> None:
+    assert faults(text)
+
+
 def test_text_that_is_not_yaml() -> None:
     (fault,) = faults("nodes: {yolo: [}")
     assert fault.startswith("p.yaml:1")
