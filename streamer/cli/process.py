@@ -15,7 +15,7 @@ from streamer import build, config
 from streamer.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT, complain
 from streamer.cli.console import fetching, note
 from streamer.cli.run import add_overrides
-from streamer.cli.signals import Runner, hurry, signals
+from streamer.cli.signals import Runner, signals
 from streamer.errors import InputError, SourceError, SourceUnusable
 from streamer.events import Event, FrameLost, Observer, PacketPublished
 from streamer.exporters.redis import RedisExporter
@@ -94,6 +94,7 @@ def process(args: argparse.Namespace) -> int:
         shared = stack.enter_context(
             build.open_sinks(publish, build.Outlet(graph.labels, tuple(settings.cameras), live=False))
         )
+        runner.sinks = shared
         monitor = Monitor(graph.labels)
         for sink in publish:
             exporter = stack.enter_context(RedisExporter(sink.url, sink.prefix))
@@ -101,8 +102,6 @@ def process(args: argparse.Namespace) -> int:
         progress = stack.enter_context(ProcessProgress(len(jobs)))
         work = _Work(settings, graph, shared, monitor, progress, runner)
         codes = [work.run(job) for job in jobs]
-        if runner.signal is not None:
-            hurry(shared)
     if runner.signal is not None:
         note("stopped; the same command with --resume goes on from here")
         return INTERRUPTED

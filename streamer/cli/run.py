@@ -12,7 +12,7 @@ from engines.runtimes.base import Goal
 from streamer import build, config
 from streamer.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT, complain
 from streamer.cli.console import fetching, note
-from streamer.cli.signals import Runner, hurry, signals
+from streamer.cli.signals import Runner, signals
 from streamer.errors import InputError, SourceError, SourceUnusable
 from streamer.exporters.redis import RedisExporter
 from streamer.exporters.terminal import LiveTable
@@ -72,6 +72,7 @@ def stream(settings: config.Pipeline, runner: Runner, existing: Existing = "appe
             note(f"{node}: {runtime}")
         outlet = build.Outlet(graph.labels, tuple(settings.cameras), live, monitor, existing)
         sinks = stack.enter_context(build.open_sinks(settings.publish, outlet))
+        runner.sinks = sinks
         pipeline = Pipeline(
             sources,
             graph.stages,
@@ -87,8 +88,6 @@ def stream(settings: config.Pipeline, runner: Runner, existing: Existing = "appe
                 exporter = stack.enter_context(RedisExporter(sink.url, sink.prefix))
                 stack.enter_context(exporting(monitor.stats, exporter.export))
         runner.run(pipeline)
-        if runner.signal is not None:
-            hurry(sinks)
     return Outcome(monitor.stats(), pipeline.failures)
 
 

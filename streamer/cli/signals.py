@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -12,7 +12,7 @@ from streamer.pipeline import Pipeline
 from streamer.sinks.base import Sink
 from streamer.sinks.redis import RedisSink
 
-_MOMENT = 0.5  # seconds
+_MOMENT = 1.5  # seconds: what is inside a pipeline has gone through by then
 
 
 class Runner:
@@ -22,6 +22,7 @@ class Runner:
         self.signal: signal.Signals | None = None
         self._pipeline: Pipeline | None = None
         self._started = False
+        self.sinks: Sequence[Sink] = ()  # open ones, to be hurried by a signal whenever it comes
 
     def run(self, pipeline: Pipeline) -> None:
         """Run *pipeline* to its end in a thread of its own, and raise what it raises.
@@ -47,6 +48,7 @@ class Runner:
         """Handle a signal. The next one of its kind ends the process at once."""
         self.signal = signal.Signals(number)
         signal.signal(number, signal.SIG_DFL)
+        hurry(self.sinks)
         if self._pipeline is not None:
             self._pipeline.stop()
         elif not self._started:

@@ -9,8 +9,11 @@ from streamer.sources.address import parse_url
 
 def expected_frames(url: str) -> int | None:
     """Tell how many frames a video promises; None where it does not say. For progress bars: containers may be wrong."""
+    address = parse_url(url)
+    if address.scheme != "file":  # a server may take its time, and nobody could interrupt the wait
+        return None
     try:
-        with av.open(parse_url(url).target) as container:
+        with av.open(address.target) as container:
             if not container.streams.video:
                 return None
             stream = container.streams.video[0]
