@@ -6,10 +6,10 @@
     │   └── GraphError        the nodes do not form a graph
     ├── SourceError           a source cannot be opened or broke off               retried when live
     │   └── SourceUnusable    and never will: no such file, not a video            exit code 2
-    ├── SinkError             results cannot be written                            retried when live
-    │   └── SinkUnusable      and never will: wrong password, output in use        exit code 2
-    └── StageError            a stage failed: stops the pipeline                   exit code 1
+    └── SinkError             results cannot be written                            retried when live
+        └── SinkUnusable      and never will: wrong password, output in use        exit code 2
 
+What a stage raises is not wrapped: it stops the pipeline and is raised again as it is.
 Each message is one sentence that says what, where and what to do next; no message holds a password.
 """
 
@@ -46,7 +46,3 @@ class SinkError(StreamerError):
 
 class SinkUnusable(SinkError):  # noqa: N818 - named for what it is; "Error" would add nothing
     """A sink that trying again cannot mend: password refused, output in use."""
-
-
-class StageError(StreamerError):
-    """A stage failed; the pipeline stops."""
