@@ -4,7 +4,8 @@
     ├── ManifestError         a model's manifest is missing or wrong
     ├── WeightsError          the weights cannot be had: absent, offline, or not the promised bytes
     ├── RuntimeUnavailable    the backend is not installed, or does not work on this machine
-    └── ModelError            the backend refuses the network, or the network refuses its input
+    ├── ModelError            the backend refuses the network, or the network refuses its input
+    └── BuildError            no engine or graph can be made of a network
 
 Each message is one sentence that says what, where and what to do next. Foreign exceptions are
 translated where the foreign library is called and nowhere else.
@@ -31,3 +32,7 @@ class RuntimeUnavailable(EngineError):  # noqa: N818 - named for what it is; "Er
 
 class ModelError(EngineError):
     """A backend refuses a network, or a network its input."""
+
+
+class BuildError(EngineError):
+    """No engine, or no graph, can be made of a network."""

@@ -26,8 +26,10 @@ from engines.errors import ManifestError
 from engines.yamlsource import Document, YamlFault, explain, load, suggest
 
 Task = Literal["detect", "segment", "flow", "recognise"]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Triple = tuple[float, float, float]
+Candidates = Annotated[int, Field(ge=1, le=3840)]  # boxes that leave the graph; TensorRT's top-k takes no more
 
 
 class _Part(BaseModel):
@@ -51,6 +53,27 @@ class YoloxDecoder(_Part):
 
     kind: Literal["yolox"]
     strides: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (8, 16, 32)
+    candidates: Candidates = 300
+
+
+class YoloV5Decoder(_Part):
+    """One row an anchor: centre and size in input pixels, objectness, class scores: (N, A, 5 + classes)."""
+
+    kind: Literal["yolov5"]
+    candidates: Candidates = 300
+
+
+class YoloV8Decoder(_Part):
+    """One column an anchor point: centre and size in input pixels, class scores: (N, 4 + classes, A); 9 and 11 too."""
+
+    kind: Literal["yolov8"]
+    candidates: Candidates = 300
+
+
+class YoloV10Decoder(_Part):
+    """Finished objects, which need no suppression: xyxy in input pixels, score, class: (N, K, 6); 26 too."""
+
+    kind: Literal["yolov10"]
 
 
 class Defaults(_Part):
@@ -65,7 +88,8 @@ class WeightsFile(_Part):
 
     file: Annotated[str, Field(min_length=1)]
     url: Annotated[str, Field(pattern="^https?://")] | None = None
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    sha256: Sha256 | None = None
+    also: tuple[Sha256, ...] = ()  # of files that somebody else exported from the same weights
     size: NonNegativeInt | None = None  # bytes
     licence: str | None = None
 
@@ -76,15 +100,45 @@ class WeightsFile(_Part):
         return self
 
 
-class Weights(_Part):
-    """The weights, by format."""
+class Checkpoint(WeightsFile):
+    """A state dict for the manifest's architecture, as the public implementation saves it."""
 
-    onnx: WeightsFile
+    key: str | None = None  # where in the file the state dict is: "model"
+
+
+class Weights(_Part):
+    """The weights, by format; where there are both, the ONNX file is taken, for it needs no torch."""
+
+    onnx: WeightsFile | None = None
+    checkpoint: Checkpoint | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> Weights:
+        if self.onnx is None and self.checkpoint is None:
+            raise ValueError("names neither onnx nor checkpoint: one of them is needed")
+        return self
+
+    @property
+    def file(self) -> WeightsFile:
+        """The one that is taken."""
+        best = self.onnx or self.checkpoint
+        assert best is not None, "checked above"  # noqa: S101 - for the type checker
+        return best
+
+
+Decoder = Annotated[YoloxDecoder | YoloV5Decoder | YoloV8Decoder | YoloV10Decoder, Field(discriminator="kind")]
+
+
+# Later networks that give what earlier ones gave.
+_SAME_LAYOUT = {"yolov9": "yolov8", "yolo11": "yolov8", "yolo12": "yolov8", "yolo26": "yolov10"}
 
 
 def _expand(decoder: Any) -> Any:
-    """Read the short form ``decoder: yolox``."""
-    return {"kind": decoder} if isinstance(decoder, str) else decoder
+    """Read the short form ``decoder: yolox``, and a network's name for the layout that it shares with another."""
+    told = {"kind": decoder} if isinstance(decoder, str) else decoder
+    if isinstance(told, dict) and told.get("kind") in _SAME_LAYOUT:
+        return {**told, "kind": _SAME_LAYOUT[told["kind"]]}
+    return told
 
 
 class Manifest(_Part):
@@ -96,7 +150,7 @@ class Manifest(_Part):
     variant: str | None = None
     labels: tuple[str, ...] = ()  # in the file also the name or the path of a list; empty only for flow
     preprocess: Preprocess
-    decoder: Annotated[YoloxDecoder, BeforeValidator(_expand)]
+    decoder: Annotated[Decoder, BeforeValidator(_expand)]
     defaults: Defaults = Defaults()
     weights: Weights
     _folder: Path | None = None
@@ -174,7 +228,7 @@ def _read_labels(name: str, folder: Path, document: Document) -> list[str]:
 
 def _text(path: Path, at: str = "") -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # Windows puts a mark before the first character
     except UnicodeDecodeError:
         raise ManifestError(f"{at}{path} is not text: it must be UTF-8") from None
     except OSError as error:

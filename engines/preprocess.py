@@ -1,10 +1,10 @@
-"""Images to network inputs: placed, padded, and made what the runtime takes."""
+"""Images to network inputs: placed and padded. What is arithmetic with pixels, the served graph does."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
@@ -13,8 +13,8 @@ import numpy as np
 
 from engines.errors import ModelError
 from engines.geometry import Align, Size, letterbox, placed_hw, stretch
-from engines.runtimes.base import Overlapping, PixelInput, Runtime
-from engines.types import Array, Float, Geometry, Image, TensorSpec, check
+from engines.runtimes.base import Overlapping, Runtime
+from engines.types import Array, Geometry, Image, TensorSpec, check
 
 _KNOWN_SIZES = 256  # placements remembered; cameras have few sizes
 
@@ -27,7 +27,6 @@ class PreprocessSpec:
     resize: Literal["letterbox", "stretch"] = "letterbox"
     align: Align = "center"  # where a letterboxed image lies
     pad: int = 114
-    pixels: PixelInput = field(default_factory=PixelInput)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +52,15 @@ def _place(source_hw: Size, spec: PreprocessSpec) -> _Place:
 class Preprocess:
     """Place RGB images (H, W, 3) of any size into one buffer that is used again and again.
 
-    A runtime that converts pixels itself takes the placed bytes as they are; for any other they become floats here.
-    The arrays are valid until the next call; for a runtime that overlaps, until as many calls later as it has lanes.
-    Raises ModelError when the runtime's input does not fit *spec*.
+    The served graph takes the placed bytes as they are. The arrays are valid until the next call; for a runtime that
+    overlaps, until as many calls later as it has lanes. Raises ModelError when the runtime's input does not fit *spec*.
     """
 
     def __init__(self, spec: PreprocessSpec, runtime: Runtime) -> None:
         self.spec = spec
         self._input = _image_input(runtime, spec)
         lanes = runtime.lanes if isinstance(runtime, Overlapping) else 1
-        self._canvases = deque(_Canvas(spec, runtime.max_batch, self._input.dtype) for _ in range(lanes))
+        self._canvases = deque(_Canvas(spec, runtime.max_batch) for _ in range(lanes))
 
     def __call__(self, images: Sequence[Image], /) -> tuple[Mapping[str, Array], list[Geometry]]:
         """Place 1 to the runtime's `max_batch` images; returns the feeds and where each image lies."""
@@ -74,18 +72,16 @@ class Preprocess:
 class _Canvas:
     """The memory of one batch."""
 
-    def __init__(self, spec: PreprocessSpec, rows: int, dtype: np.dtype[np.generic]) -> None:
+    def __init__(self, spec: PreprocessSpec, rows: int) -> None:
         self._spec = spec
         self._pixels: Image = np.full((rows, *spec.size, 3), spec.pad, np.uint8)
         self._places: list[_Place | None] = [None] * rows
-        self._floats = None if dtype == np.uint8 else _Floats(spec, rows, dtype)
 
     def put(self, images: Sequence[Image]) -> tuple[Array, list[Geometry]]:
         if len(images) > len(self._pixels):
             raise ValueError(f"{len(images)} images are more than the {len(self._pixels)} that the runtime takes")
         geometry = [self._put(row, image) for row, image in enumerate(images)]
-        placed = self._pixels[: len(images)]
-        return placed if self._floats is None else self._floats(placed), geometry
+        return self._pixels[: len(images)], geometry
 
     def _put(self, row: int, image: Image) -> Geometry:
         check("image", image, (None, None, 3), np.uint8)
@@ -99,49 +95,17 @@ class _Canvas:
         return place.geometry
 
 
-class _Floats:
-    """Turn placed bytes NHWC RGB into (value - mean) / std, NCHW, in the network's order of channels."""
-
-    def __init__(self, spec: PreprocessSpec, rows: int, dtype: np.dtype[np.generic]) -> None:
-        pixels = spec.pixels
-        self._order = (0, 1, 2) if pixels.channels == "rgb" else (2, 1, 0)
-        self._mean, self._std = (_column(pixels.mean, 0.0), _column(pixels.std, 1.0))
-        self._planes = np.empty((3, *spec.size), np.uint8)
-        self._out: Array = np.empty((rows, 3, *spec.size), dtype)
-
-    def __call__(self, placed: Image) -> Array:
-        for image, out in zip(placed, self._out, strict=False):
-            # A pass of its own, but vectorised: reading every third byte is slower than all the rest together.
-            cv2.split(image, [self._planes[i] for i in self._order])
-            self._scale(out)
-        return self._out[: len(placed)]
-
-    def _scale(self, out: Array) -> None:
-        if self._mean is None:
-            np.copyto(out, self._planes)
-        else:
-            np.subtract(self._planes, self._mean, out=out, casting="same_kind")
-        if self._std is not None:
-            np.divide(out, self._std, out=out, casting="same_kind")
-
-
-def _column(values: tuple[float, float, float], neutral: float) -> Float | None:
-    """Make one value a channel, or None where they change nothing."""
-    return None if set(values) == {neutral} else np.array(values, np.float32).reshape(3, 1, 1)
-
-
 def _image_input(runtime: Runtime, spec: PreprocessSpec) -> TensorSpec:
     """Find the one input, and see whether the images can be made for it."""
     if len(runtime.inputs) != 1:
         names = ", ".join(spec.name for spec in runtime.inputs) or "none"
         raise ModelError(f"the network has {len(runtime.inputs)} inputs ({names}), but one image can feed just one")
     (found,) = runtime.inputs
-    as_bytes, as_floats = found.dtype == np.uint8, np.issubdtype(found.dtype, np.floating)
-    wanted = (*spec.size, 3) if as_bytes else (3, *spec.size)
+    wanted = (*spec.size, 3)
     fits = len(found.shape) == 4 and all(n in (None, w) for n, w in zip(found.shape[1:], wanted, strict=True))
-    if not fits or not (as_bytes or as_floats):
+    if not fits or found.dtype != np.uint8:
         raise ModelError(
-            f"the network's input {found.name!r} is {found.dtype} {found.shape}, but its manifest says size "
-            f"{list(spec.size)}: correct 'preprocess' in the manifest, or take the weights that it was written for"
+            f"the network's input {found.name!r} is {found.dtype} {found.shape}, but images are fed as uint8 "
+            f"{(None, *wanted)}: build it anew from its manifest"
         )
     return found

@@ -30,14 +30,14 @@ def locate(
     progress: Progress = ignore,
     environ: Mapping[str, str] = os.environ,
 ) -> Path:
-    """Find the ONNX weights of a model, fetching them into the cache when they are nowhere else.
+    """Find the weights of a model, fetching them into the cache when they are nowhere else.
 
     *path* is the user's own file and is taken as it is; everything else must have the manifest's size and checksum.
     *progress* hears how many bytes are here, and of how many. Raises WeightsError.
     """
     if path is not None:
         return _given(Path(path).expanduser())
-    weights = manifest.weights.onnx
+    weights = manifest.weights.file
     for folder in (manifest.folder, _folder(environ)):
         if folder is not None and (folder / weights.file).is_file():
             return _checked(folder / weights.file, weights)
@@ -45,8 +45,8 @@ def locate(
 
 
 def find_local(manifest: Manifest, *, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Find the ONNX weights on this machine; None where they are absent or not the promised bytes."""
-    weights = manifest.weights.onnx
+    """Find the weights on this machine; None where they are absent or not the promised bytes."""
+    weights = manifest.weights.file
     for folder in (manifest.folder, _folder(environ), cache_dir(environ)):
         path = None if folder is None else folder / weights.file
         if path is not None and path.is_file() and _promise(weights).broken_by(path) is None:
@@ -132,7 +132,7 @@ def _nowhere(target: Path, faults: list[str]) -> WeightsError:
 
 
 def _promise(weights: WeightsFile) -> Promise:
-    return Promise(weights.sha256, weights.size)
+    return Promise(weights.sha256, weights.size, weights.also)
 
 
 def _is_url(text: str) -> bool:

@@ -24,15 +24,16 @@ class Backend:
 
 # Best first, where nobody prefers another.
 BACKENDS = {
+    "tensorrt": Backend("engines.runtimes.tensorrt:open_tensorrt", "tensorrt", "pip install 'streamer[tensorrt]'"),
+    "tensorrt_rtx": Backend(
+        "engines.runtimes.tensorrt_rtx:open_tensorrt_rtx", "tensorrt_rtx", "pip install 'streamer[tensorrt-rtx]'"
+    ),
     "openvino": Backend("engines.runtimes.openvino:open_openvino", "openvino", "pip install openvino"),
     "onnxruntime": Backend(
         "engines.runtimes.onnxruntime:open_onnxruntime", "onnxruntime", "pip install 'streamer[onnxruntime]'"
     ),
+    "pytorch": Backend("engines.runtimes.pytorch:open_pytorch", "torch", "pip install 'streamer[build]'"),
 }
-
-
-# A pipeline written for several machines may prefer these; this version passes over them.
-LATER = frozenset({"tensorrt", "tensorrt_rtx", "pytorch"})
 
 
 def available() -> list[str]:
@@ -40,22 +41,18 @@ def available() -> list[str]:
     return [name for name, backend in BACKENDS.items() if find_spec(backend.package)]
 
 
-def choose(prefer: Sequence[str] = ()) -> str:
-    """Name the first of the *prefer*red backends that is installed; the best that is where none is preferred.
+def usable(prefer: Sequence[str] = ()) -> list[str]:
+    """List those of the *prefer*red backends that are installed, in this order; all that are where none is preferred.
 
     Raises RuntimeUnavailable when none of them is, or one is not known.
     """
-    wanted = [name for name in prefer or BACKENDS if name not in LATER]
-    if not wanted:
-        raise RuntimeUnavailable(
-            f"this version cannot run {_listed(prefer)} yet: prefer one of {_listed(BACKENDS)} too"
-        )
+    wanted = list(prefer or BACKENDS)
     lines = [_known(name).install for name in wanted]
     installed = available()
-    for name in wanted:
-        if name in installed:
-            return name
-    raise RuntimeUnavailable(f"no runtime of {_listed(wanted)} is installed: {' or '.join(lines)}")
+    found = [name for name in wanted if name in installed]
+    if not found:
+        raise RuntimeUnavailable(f"no runtime of {_listed(wanted)} is installed: {' or '.join(lines)}")
+    return found
 
 
 def open_runtime(name: str, path: Path, options: RuntimeOptions) -> Runtime:

@@ -14,18 +14,6 @@ Goal = Literal["latency", "throughput"]
 
 
 @dataclass(frozen=True, slots=True)
-class PixelInput:
-    """What a network expects of its pixels: (rgb_or_bgr - mean) / std, float NCHW.
-
-    A runtime that can do this itself shows a uint8 NHWC RGB input instead; what it cannot do is left to `Preprocess`.
-    """
-
-    channels: Literal["rgb", "bgr"] = "rgb"
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-
-
-@dataclass(frozen=True, slots=True)
 class RuntimeOptions:
     """How to open a network; a backend takes what it understands and refuses what it cannot honour."""
 
@@ -33,7 +21,6 @@ class RuntimeOptions:
     goal: Goal = "throughput"
     max_batch: int = 8
     threads: int | None = None  # None: all cores of this process
-    pixels: PixelInput | None = None  # None: the graph's input is fed as it is
 
 
 class Runtime(Protocol):

@@ -9,7 +9,7 @@ import pytest
 
 import engines
 from engines.errors import ManifestError
-from engines.manifest import Manifest, config_dir, find, names, read
+from engines.manifest import Manifest, YoloxDecoder, config_dir, find, names, read
 
 REPO = Path(__file__).resolve().parents[2]
 NANO = REPO / "config/models/yolox-nano.yaml"
@@ -40,15 +40,15 @@ def refusal(folder: Path, text: str) -> list[str]:
 def test_what_comes_with_us_is_whole(name: str) -> None:
     manifest = find(name)
     assert manifest.name == name
-    assert manifest.weights.onnx.sha256
-    assert manifest.weights.onnx.url
-    assert manifest.weights.onnx.licence
+    assert manifest.weights.file.sha256
+    assert manifest.weights.file.url
+    assert manifest.weights.file.licence
     assert len(set(manifest.labels)) == len(manifest.labels)
 
 
 def test_yolox_nano_is_what_its_authors_published() -> None:
     nano = find("yolox-nano")
-    assert (nano.task, nano.decoder.kind, nano.decoder.strides) == ("detect", "yolox", (8, 16, 32))
+    assert (nano.task, nano.decoder) == ("detect", YoloxDecoder(kind="yolox", strides=(8, 16, 32)))
     assert (nano.preprocess.size, nano.preprocess.align, nano.preprocess.channels) == ((416, 416), "top-left", "bgr")
     assert len(nano.labels) == 80
     assert [nano.labels[i] for i in (0, 1, 2, 9, 79)] == ["person", "bicycle", "car", "traffic light", "toothbrush"]
@@ -59,8 +59,8 @@ def test_yolox_nano_names_the_file_that_we_test_with() -> None:
     if not onnx.exists():
         pytest.skip("needs shared/models/yolox_nano.onnx beside the checkout")
     weights = find("yolox-nano").weights.onnx
-    assert hashlib.sha256(onnx.read_bytes()).hexdigest() == weights.sha256
-    assert onnx.stat().st_size == weights.size
+    assert weights is not None
+    assert hashlib.sha256(onnx.read_bytes()).hexdigest() in (weights.sha256, *weights.also)
 
 
 def test_a_short_manifest_of_a_user_is_enough(tmp_path: Path) -> None:
@@ -80,7 +80,10 @@ def test_labels_may_be_a_list_of_ours_or_a_file_beside_the_manifest(tmp_path: Pa
 @pytest.mark.parametrize(
     ("change", "faults"),
     [
-        (("yolox", "yolo11"), ["mine.yaml:5: decoder.kind: must be 'yolox', not 'yolo11' (did you mean 'yolox'?)"]),
+        (
+            ("yolox", "yolocks"),
+            ["mine.yaml:5: decoder.kind: must be 'yolox', 'yolov5', 'yolov8', 'yolov10', not 'yolocks'"],
+        ),
         (
             ("task: detect", "task: dtect"),
             ["mine.yaml:2: task: must be 'detect', 'segment', 'flow' or 'recognise', not"],
@@ -147,3 +150,29 @@ def test_an_installed_package_prefers_its_own_configuration(tmp_path: Path, monk
     assert config_dir() == package / "_config"
     assert names() == ["other"]
     assert isinstance(find("other"), Manifest)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"), [("yolo11", "yolov8"), ("yolo26", "yolov10"), ("{kind: yolov9, candidates: 50}", "yolov8")]
+)
+def test_later_networks_are_read_as_those_whose_layout_they_have(tmp_path: Path, said: str, meant: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(GOOD.replace("decoder: yolox", f"decoder: {said}"))
+    assert read(path).decoder.kind == meant
+
+
+def test_weights_may_be_a_checkpoint_and_onnx_is_taken_first(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    checkpoint = "checkpoint: {file: mine.pth, key: model}"
+    path.write_text(GOOD.replace("onnx: {", "onnx: {").replace("weights: {", f"weights: {{{checkpoint}, "))
+    both = read(path)
+    assert both.weights.checkpoint is not None
+    assert (both.weights.file.file, both.weights.checkpoint.key) == ("mine.onnx", "model")
+    path.write_text(GOOD[: GOOD.index("weights")] + f"weights: {{{checkpoint}}}\n")
+    assert read(path).weights.file.file == "mine.pth"
+
+
+def test_weights_that_are_none(tmp_path: Path) -> None:
+    assert refusal(tmp_path, GOOD[: GOOD.index("weights")] + "weights: {}\n") == [
+        "mine.yaml:6: weights: names neither onnx nor checkpoint: one of them is needed"
+    ]

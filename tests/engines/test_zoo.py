@@ -350,3 +350,16 @@ def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     put(tmp_path / "file", b"")
     with serving(Behaviour()) as url, pytest.raises(WeightsError, match=r"cannot be written: Not a directory"):
         locate(manifest(url), environ={"XDG_CACHE_HOME": str(tmp_path / "file")})
+
+
+def test_a_file_that_is_as_good_is_taken_too(tmp_path: Path) -> None:
+    ours = tmp_path / "mine.yaml"
+    ours.write_text(
+        "name: mine\ntask: detect\nlabels: [a]\npreprocess: {size: [32, 32]}\ndecoder: yolox\n"
+        f"weights: {{onnx: {{file: w.onnx, sha256: {'f' * 64}, size: 7, also: [{SHA}]}}}}\n"
+    )
+    (tmp_path / "w.onnx").write_bytes(BODY)
+    assert locate(read(ours), environ={"XDG_CACHE_HOME": str(tmp_path)}) == tmp_path / "w.onnx"
+    (tmp_path / "w.onnx").write_bytes(BODY[1:])
+    with pytest.raises(WeightsError, match=r"w\.onnx has sha256 .* instead of ffffff"):
+        locate(read(ours), environ={"XDG_CACHE_HOME": str(tmp_path)})

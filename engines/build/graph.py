@@ -1,0 +1,176 @@
+"""Served graphs: made of a model's weights by a recipe, once, and kept in the cache."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import onnx
+
+from engines.build.base import Material, Recipe, Tell, silent
+from engines.download import exclusively
+from engines.errors import BuildError, ModelError
+from engines.manifest import Manifest
+from engines.runtimes.checks import check_file
+from engines.types import Image, PixelInput
+from engines.zoo import cache_dir
+
+_FORMAT = 1  # of the served graph: raise it, and every graph and engine is made anew
+_SHOWN = 16  # hex digits of a digest in a file's name
+
+
+def graphs_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Tell where served graphs are kept."""
+    return cache_dir(environ).parent / "graphs"
+
+
+def material(manifest: Manifest, weights: Path, folder: Path | None = None, tell: Tell = silent) -> Material:
+    """Put a model and its weights on the bench; graphs go into *folder*, by default the cache.
+
+    Raises ModelError when the weights cannot be read.
+    """
+    check_file(weights)
+    bench = _Bench(manifest, weights, folder or graphs_dir(), tell)
+    return Material(manifest, weights, bench.digest, bench.graph)
+
+
+class _Bench:
+    """Where the graphs of one model are made."""
+
+    def __init__(self, manifest: Manifest, weights: Path, folder: Path, tell: Tell) -> None:
+        self._manifest, self._weights, self._folder, self._tell = manifest, weights, folder, tell
+        self._source = _source_digest(manifest, weights)
+
+    def digest(self, recipe: Recipe) -> str:
+        told = [self._source, recipe.precision, recipe.layout, recipe.calibration]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+    def graph(self, recipe: Recipe) -> Path:
+        target = self._folder / f"{self._manifest.name}-{self.digest(recipe)[:_SHOWN]}.onnx"
+        if target.is_file():
+            return target
+        if recipe.precision == "int8":
+            raise BuildError(
+                f"{self._manifest.name} is not calibrated for int8: run `streamer models build {self._manifest.name} "
+                "--precision int8 --calibrate VIDEO` with a video of your own"
+            )
+        with exclusively(target):
+            if not target.is_file():  # another process may have made it while this one waited
+                self._make(target, recipe)
+        return target
+
+    def _make(self, target: Path, recipe: Recipe) -> None:
+        from engines.build.fold import fold  # spox: needed only where a graph is made
+
+        body = load_body(self._manifest, self._weights, self._folder, self._tell)
+        save_atomically(fold(in_precision(body, recipe), self._manifest, recipe), target)
+
+
+def calibrated(bench: Material, images: Iterable[Image], tell: Tell, folder: Path | None = None) -> Recipe:
+    """Make the int8 graphs of a model with *images* (H, W, 3) as the network sees its like; returns their recipe.
+
+    The latest calibration of a model is the one that `calibration_of` finds.
+    """
+    from engines.build.calibrate import calibration_digest, place
+    from engines.build.fold import fold
+    from engines.build.quantise import quantise
+
+    manifest = bench.manifest
+    placed = list(place(manifest, images))
+    digest = calibration_digest(placed)
+    folder = folder or graphs_dir()
+    body = quantise(load_body(manifest, bench.weights, folder, tell), placed, pixel_input(manifest), tell)
+    for layout in ("raw", "candidates"):
+        recipe = Recipe("int8", layout, digest)
+        save_atomically(fold(body, manifest, recipe), folder / f"{manifest.name}-{bench.digest(recipe)[:_SHOWN]}.onnx")
+    _calibration_file(bench, folder).write_text(digest + "\n", encoding="ascii")
+    return recipe
+
+
+def calibration_of(bench: Material, folder: Path | None = None) -> str | None:
+    """Find the digest of a model's latest calibration; None where it never was."""
+    path = _calibration_file(bench, folder or graphs_dir())
+    return path.read_text(encoding="ascii").strip() if path.is_file() else None
+
+
+def _calibration_file(bench: Material, folder: Path) -> Path:
+    return folder / f"{bench.manifest.name}-{bench.digest(Recipe('int8'))[:_SHOWN]}.calibration"
+
+
+def load_body(manifest: Manifest, weights: Path, folder: Path, tell: Tell) -> onnx.ModelProto:
+    """Read an ONNX file, or what was exported from a checkpoint. Raises ModelError, BuildError, WeightsError."""
+    if weights.suffix != ".onnx":
+        weights = _exported(manifest, weights, folder, tell)
+    try:
+        body = onnx.load(weights)
+        onnx.checker.check_model(body)
+    except Exception as error:  # protobuf's and onnx's errors have no base of their own
+        reason = str(error).partition("\n")[0].strip(" .")
+        raise ModelError(f"{weights} is no ONNX network ({reason}): download or export it again") from error
+    return body
+
+
+def _exported(manifest: Manifest, weights: Path, folder: Path, tell: Tell) -> Path:
+    """Export a checkpoint once: it takes a while, and every recipe starts with it."""
+    target = folder / f"{manifest.name}-{_source_digest(manifest, weights)[:_SHOWN]}.body.onnx"
+    with exclusively(target):
+        if not target.is_file():
+            from engines.build.export import export_body  # torch
+
+            save_atomically(export_body(manifest, weights, tell), target)
+    return target
+
+
+def in_precision(body: onnx.ModelProto, recipe: Recipe) -> onnx.ModelProto:
+    """Give a network the types of the recipe, its inputs and outputs excepted."""
+    if recipe.precision == "fp32":
+        return body
+    from engines.build.precision import typed
+
+    assert recipe.precision != "int8", "made by calibrated()"  # noqa: S101 - for the type checker
+    return typed(body, recipe.precision)
+
+
+def pixel_input(manifest: Manifest) -> PixelInput:
+    told = manifest.preprocess
+    return PixelInput(told.channels, told.mean, told.std)
+
+
+def save_atomically(model: onnx.ModelProto, target: Path) -> None:
+    """Write a model whole or not at all. Raises BuildError where the folder takes no files."""
+    partial = target.with_suffix(f".{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(model.SerializeToString())
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise BuildError(
+            f"{target} cannot be written ({error.strerror}): free some space, or set XDG_CACHE_HOME "
+            "to a folder that takes it"
+        ) from error
+
+
+def _source_digest(manifest: Manifest, weights: Path) -> str:
+    """Digest what a graph is made of: the weights' bytes, and all of the manifest that shapes it."""
+    told = manifest.model_dump(mode="json", include={"architecture", "variant", "preprocess", "decoder"})
+    facts = [_FORMAT, len(manifest.labels), told, weights.suffix == ".onnx"]
+    data = [_sha256(file) for file in (weights, *_beside(weights))]
+    return hashlib.sha256(json.dumps([data, *facts], sort_keys=True).encode()).hexdigest()
+
+
+def _beside(weights: Path) -> list[Path]:
+    """List the files that an ONNX network keeps its weights in, by the names that exporters give them."""
+    return sorted(weights.parent.glob(f"{glob.escape(weights.stem)}*data"))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,101 @@
+"""What a network takes and gives; and networks for images of any size, made for one.
+
+ONNX's own inference does not follow anchors that a graph computes from the shapes of its features; OpenVINO's does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+
+from engines.errors import BuildError
+from engines.runtimes.checks import shown
+from engines.runtimes.untracked import ov
+
+Shape: TypeAlias = tuple[int | None, ...]
+
+
+def known_shape(value: onnx.ValueInfoProto) -> Shape:
+    """Read a tensor's shape; None for an axis that is dynamic, and () where nothing is said."""
+    return tuple(axis.dim_value or None for axis in value.type.tensor_type.shape.dim)
+
+
+FLOATS: dict[int, type[np.floating[Any]]] = {onnx.TensorProto.FLOAT: np.float32, onnx.TensorProto.FLOAT16: np.float16}
+
+
+def image_input(body: onnx.ModelProto, name: object) -> onnx.ValueInfoProto:
+    """Find the one input of a network, float (1 or N, 3, H, W). Raises BuildError for all others."""
+    stored = {tensor.name for tensor in body.graph.initializer}  # old files list these among the inputs
+    given: list[onnx.ValueInfoProto] = [value for value in body.graph.input if value.name not in stored]
+    if len(given) != 1:
+        names = ", ".join(value.name for value in given) or "none"
+        raise BuildError(
+            f"{name}: the network has {len(given)} inputs ({names}), but one image feeds just one: export it with the "
+            "image as its only input"
+        )
+    (image,) = given
+    shape = known_shape(image)
+    if len(shape) != 4 or shape[1] not in (None, 3) or image.type.tensor_type.elem_type not in FLOATS:
+        raise BuildError(
+            f"{name}: its input {described(image)} is not float images (?, 3, height, width): export it with such ones"
+        )
+    if shape[0] not in (None, 1):
+        raise BuildError(
+            f"{name}: the network takes {shape[0]} images at a time, never fewer: export it for one, or for any number"
+        )
+    return image
+
+
+def described(value: onnx.ValueInfoProto) -> str:
+    """Write a tensor as people do: ``images, float (1, 3, 640, 640)``; where its rank is not known, without shape."""
+    kind = str(onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)).lower()
+    shape = shown(known_shape(value)) if value.type.tensor_type.HasField("shape") else "of unknown shape"
+    return f"{value.name!r}, {kind} {shape}"
+
+
+def static(body: onnx.ModelProto, image: onnx.ValueInfoProto, shape: Shape) -> onnx.ModelProto:
+    """Copy a network with *image*, its one input, of this *shape*, and outputs of the shapes that follow from it.
+
+    Axes that do not follow, such as that of what suppression leaves over, stay dynamic, and so do those that OpenVINO
+    knows nothing about.
+    """
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(body)
+    if None in known_shape(image)[1:]:
+        del fixed.graph.value_info[:]  # they speak of the sizes that are no more
+        for value in fixed.graph.output:
+            value.type.tensor_type.ClearField("shape")
+    del fixed.graph.input[:]
+    fixed.graph.input.add().CopyFrom(image)
+    _write(fixed.graph.input[0], shape)
+    if any(not (told := known_shape(value)) or None in told[1:] for value in fixed.graph.output):
+        for value, found in zip(fixed.graph.output, _followed(fixed), strict=True):
+            _write(value, found)
+    return fixed
+
+
+def _followed(model: onnx.ModelProto) -> list[Shape]:
+    """Ask OpenVINO for the shapes of the outputs; where it does not know the network, what the file says."""
+    try:
+        outputs = ov.Core().read_model(model=model.SerializeToString()).outputs
+    except RuntimeError:  # an operator that it lacks: other runtimes may have it
+        return [known_shape(value) for value in model.graph.output]
+    return [_axes(output.partial_shape) for output in outputs]
+
+
+def _axes(shape: ov.PartialShape) -> Shape:
+    if shape.rank.is_dynamic:
+        return ()
+    return tuple(axis.get_length() if axis.is_static else None for axis in shape)
+
+
+def _write(value: onnx.ValueInfoProto, shape: Sequence[int | None]) -> None:
+    """Put a shape into the file; dynamic axes get no name."""
+    value.type.tensor_type.ClearField("shape")
+    for axis in shape:
+        dim = value.type.tensor_type.shape.dim.add()
+        if axis is not None:
+            dim.dim_value = axis
