@@ -1,0 +1,72 @@
+"""Networks in torch, one file an architecture, imported only when named; never when serving.
+
+A file is a row of `FAMILIES`: it names its variants, builds them, and says which public implementations have the same
+keys and shapes, so that their checkpoints load as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from engines.errors import ManifestError
+from engines.yamlsource import suggest
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+FAMILIES = {"yolox": "engines.networks.yolox:YOLOX"}
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A network as somebody has published it: `yolox_s` is variant s for the 80 classes of COCO."""
+
+    variant: str
+    classes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """The networks of one architecture.
+
+    *build* takes a variant and a number of classes. *reference* runs a network on named inputs, and gives named outputs
+    as the public implementation does: what both must agree on.
+    """
+
+    variants: tuple[str, ...]
+    build: Callable[[str, int], nn.Module]
+    reference: Callable[[nn.Module, Mapping[str, Tensor]], Mapping[str, Tensor]]
+    published: Mapping[str, Published] = field(default_factory=dict)
+
+
+def build_network(architecture: str, variant: str | None, classes: int) -> nn.Module:
+    """Build a network with random weights. Raises ManifestError for one that is not known."""
+    family = find_family(architecture)
+    if variant not in family.variants:
+        named = repr(variant) if variant else "no variant"
+        raise ManifestError(
+            f"architecture {architecture!r} has {named}{suggest(variant or '', family.variants)}: "
+            "correct 'variant' in the manifest"
+        )
+    return family.build(variant, classes)
+
+
+def find_family(architecture: str) -> Family:
+    """Import the networks of an *architecture*. Raises ManifestError for one that is not known."""
+    if architecture not in FAMILIES:
+        raise ManifestError(
+            f"there is no network of architecture {architecture!r}{suggest(architecture, FAMILIES)}: "
+            "correct 'architecture' in the manifest, or give ONNX weights, which need none"
+        )
+    module, _, name = FAMILIES[architecture].partition(":")
+    family: Family = getattr(import_module(module), name)
+    return family
+
+
+def find_published(name: str) -> tuple[Family, Published] | None:
+    """Find the family of a published network, such as `yolox_s`; None where there is none yet."""
+    families = map(find_family, FAMILIES)
+    return next(((family, family.published[name]) for family in families if name in family.published), None)

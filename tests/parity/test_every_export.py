@@ -1,0 +1,79 @@
+"""Every network that a manifest of ours exports: alike in torch, ONNX Runtime and OpenVINO; built by TensorRT-RTX."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchnets
+
+from engines.build.base import GraphPrecision, Layout, Material, Order, Profile, Recipe, silent
+from engines.build.graph import material
+from engines.manifest import Manifest, find, names
+from engines.networks.checkpoint import open_network
+from engines.networks.served import serve
+from engines.runtimes import open_runtime
+from engines.runtimes.base import RuntimeOptions
+from engines.types import Image
+
+EVERY_SM = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_120", "sm_121")
+SIZE = (192, 256)  # a network is the same at any; this one is quick
+
+EXPORTED = [name for name in names() if find(name).weights.checkpoint]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model of ours with random weights, on the bench."""
+
+    manifest: Manifest
+    bench: Material
+
+    def graph(self, precision: GraphPrecision = "fp32", layout: Layout = "raw") -> Path:
+        return self.bench.graph(Recipe(precision, layout))
+
+
+@pytest.fixture(scope="module", params=EXPORTED)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    ours, folder = find(request.param), tmp_path_factory.mktemp(request.param)
+    manifest = ours.model_copy(update={"preprocess": ours.preprocess.model_copy(update={"size": SIZE})})
+    network = torchnets.network(str(ours.variant), len(ours.labels))
+    weights = torchnets.checkpoint(folder / "w.pth", network)
+    return Exported(manifest, material(manifest, weights, folder / "graphs"))
+
+
+@pytest.fixture(scope="module")
+def frames() -> Image:
+    return np.random.default_rng(7).integers(0, 256, (2, *SIZE, 3), np.uint8)
+
+
+def test_the_cpu_runtimes_give_what_torch_gives(exported: Exported, frames: Image) -> None:
+    network = open_network(exported.manifest, exported.bench.weights)
+    with torch.inference_mode():
+        wanted = serve(network, exported.manifest, torch.float32, "raw")(torch.from_numpy(frames))["output"].numpy()
+    for runtime in ("onnxruntime", "openvino"):
+        opened = open_runtime(runtime, exported.graph(), RuntimeOptions("fp32", max_batch=2))
+        got = opened.infer({"frames": frames})["output"]
+        assert np.linalg.norm(got - wanted) <= 1e-3 * np.linalg.norm(wanted), runtime
+        opened.close()
+
+
+@pytest.mark.parametrize("targets", [(), EVERY_SM], ids=["portable", "every SM"])
+def test_tensorrt_rtx_builds_it(exported: Exported, targets: tuple[str, ...]) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install 'streamer[tensorrt-rtx]'")
+    from engines.build.tensorrt_rtx import TensorRtRtxBuilder
+
+    builder = TensorRtRtxBuilder()
+    order = Order(Recipe("fp16"), Profile(1, 4, 8), targets=targets)
+    built = builder.build(exported.bench, order, silent)
+    path = exported.bench.weights.with_suffix(".engine")
+    path.write_bytes(built.data)
+    assert builder.fault(path) is None
+
+
+def test_a_manifest_that_is_not_exported_is_not_forgotten() -> None:
+    """Whoever adds a model without a checkpoint says here how it is proven."""
+    assert names() == EXPORTED
