@@ -7,18 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import openvino as ov
-from openvino.frontend import FrontEndManager
-from openvino.preprocess import PrePostProcessor
 
+from engines.build.sidecar import Sidecar
+from engines.build.sidecar import read as read_sidecar
 from engines.errors import ModelError, RuntimeUnavailable
-from engines.runtimes.base import PixelInput, Precision, RuntimeOptions
+from engines.runtimes.base import Precision, RuntimeOptions
 from engines.runtimes.checks import REOPEN, RERUN, check_batch, check_feeds, check_file, ragged, translated
 from engines.runtimes.cores import cores
+from engines.runtimes.untracked import ov
 from engines.types import Array, TensorSpec
+
+Config = dict[str, Any]  # OpenVINO's own names
 
 _HINTS: dict[Precision, tuple[str, str]] = {  # ours -> OpenVINO's name of the type, and of what the CPU must be able to
     "fp32": ("f32", "FP32"),
@@ -26,21 +28,132 @@ _HINTS: dict[Precision, tuple[str, str]] = {  # ours -> OpenVINO's name of the t
     "fp16": ("f16", "FP16"),
 }
 _SHOWN = {hint: precision for precision, (hint, _) in _HINTS.items()}
+_REBUILD = "remove it, and it is built again, or build it with `streamer models build`"
 
 
 def open_openvino(path: Path, options: RuntimeOptions) -> OpenVinoRuntime:
-    """Open an ONNX file, or OpenVINO's own .xml. Raises RuntimeUnavailable and ModelError."""
+    """Open an ONNX file, OpenVINO's own .xml, or an .engine. Raises RuntimeUnavailable and ModelError."""
     check_file(path)
-    with translated(f"openvino cannot open {path}", REOPEN, _reason):
-        core = ov.Core()
-        config = _config(core, options)
-        model = _read(path)
-        if options.precision == "int8" and not _quantised(model):
+    engine = path.suffix == ".engine"
+    with translated(f"openvino cannot open {path}", _REBUILD if engine else REOPEN, _reason):
+        config = configure(options)
+        network = _opened_engine(path, config, options) if engine else _Graph(path, config, options)
+        return OpenVinoRuntime(path, network, options.max_batch)
+
+
+def import_engine(path: Path, data: bytes, config: Config, max_batch: int) -> OpenVinoRuntime:
+    """Open an engine's bytes, which may not be at *path* yet. Raises ModelError."""
+    with translated(f"openvino cannot open {path}", _REBUILD, _reason):
+        return OpenVinoRuntime(path, _Engine(data, config), max_batch)
+
+
+def configure(options: RuntimeOptions) -> Config:
+    """Put options into OpenVINO's words. Raises RuntimeUnavailable for a precision that this CPU does not have."""
+    threads = options.threads or cores()
+    streams = min(threads, options.max_batch) if options.goal == "throughput" else 1
+    config = in_streams(streams, threads)
+    config["ENABLE_CPU_PINNING"] = False  # two networks, or two processes, would be pinned to the same cores
+    if options.precision in _HINTS:
+        config["INFERENCE_PRECISION_HINT"], capability = _HINTS[options.precision]
+        if capability not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise RuntimeUnavailable(
+                f"openvino has no fast {options.precision} on this CPU: take precision auto, which picks what it has"
+            )
+    return config
+
+
+def in_streams(streams: int, threads: int) -> Config:
+    """Share *threads* among *streams*, each of which runs one request at a time."""
+    return {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": threads}
+
+
+def version() -> str:
+    return str(ov.__version__).partition("-")[0]
+
+
+def device() -> str:
+    """Name the CPU and the types it is fast in, for virtual machines give many CPUs one name."""
+    core = ov.Core()
+    fast = sorted({"BF16", "FP16", "INT8"} & set(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")))
+    return f"{core.get_property('CPU', 'FULL_DEVICE_NAME')} ({', '.join(fast)})"
+
+
+class _Network(Protocol):
+    """What can be compiled, or is: for a batch of one."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    int8: bool
+
+    def compiled(self, shapes: Sequence[tuple[int, ...]]) -> ov.CompiledModel: ...
+
+
+class _Graph:
+    """A graph, to be compiled for inputs of any shape that it takes."""
+
+    def __init__(self, path: Path, config: Config, options: RuntimeOptions) -> None:
+        self._path, self._config, self._core = path, config, ov.Core()
+        self._model = _read(path)
+        self.int8 = any(op.get_type_name() == "FakeQuantize" for op in self._model.get_ops())
+        if options.precision == "int8" and not self.int8:
             raise ModelError(f"{path} has no quantised layers, which int8 needs: quantise it, or take precision auto")
-        if options.pixels is not None:
-            _fold(path, model, options.pixels)
-        _set_single(path, model)
-        return OpenVinoRuntime(path, core, model, config, options.max_batch)
+        _set_single(path, self._model)
+        self.inputs, self.outputs = _of_any_batch(self._model.inputs), _of_any_batch(self._model.outputs)
+
+    def compiled(self, shapes: Sequence[tuple[int, ...]]) -> ov.CompiledModel:
+        model = self._model
+        if any(port.partial_shape.is_dynamic for port in model.inputs):
+            model = model.clone()
+            model.reshape({i: ov.PartialShape(list(shape)) for i, shape in enumerate(shapes)})
+        for spec in _specs(model.outputs):
+            if None in spec.shape:
+                raise ragged(self._path, spec.name, spec.shape)
+        return self._core.compile_model(model, "CPU", self._config)
+
+
+class _Engine:
+    """A graph that was compiled before, for inputs of one shape."""
+
+    int8 = False  # until somebody knows better
+
+    def __init__(self, data: bytes, config: Config) -> None:
+        self._network = ov.Core().import_model(data, "CPU", config)
+        self.inputs, self.outputs = _of_any_batch(self._network.inputs), _of_any_batch(self._network.outputs)
+
+    def compiled(self, _shapes: Sequence[tuple[int, ...]]) -> ov.CompiledModel:
+        return self._network
+
+
+def _opened_engine(path: Path, config: Config, options: RuntimeOptions) -> _Engine:
+    """Open an engine as its sidecar says; one without a sidecar as OpenVINO sees fit."""
+    sidecar = read_sidecar(path)
+    if sidecar is None:
+        return _Engine(path.read_bytes(), config)
+    _check_origin(path, sidecar)
+    int8 = sidecar.label.order.recipe.precision == "int8"
+    if options.precision == "int8" and not int8:
+        raise ModelError(f"{path} has no quantised layers, which int8 needs: build it with --precision int8")
+    engine = _Engine(path.read_bytes(), config | _tuned(sidecar, options))
+    engine.int8 = int8
+    return engine
+
+
+def _check_origin(path: Path, sidecar: Sidecar) -> None:
+    built, here = sidecar.label.identity, (version(), device())
+    if sidecar.label.runtime != "openvino" or (built.version, built.device) != here:
+        raise ModelError(
+            f"{path} was built by {sidecar.label.runtime} {built.version} for {built.device}, but here is openvino "
+            f"{here[0]} on {here[1]}: {_REBUILD}"
+        )
+
+
+def _tuned(sidecar: Sidecar, options: RuntimeOptions) -> Config:
+    """Give what was measured to be best, if it was measured for what is wanted now."""
+    order, facts = sidecar.label.order, sidecar.facts
+    if (order.goal, order.threads) != (options.goal, options.threads or cores()):
+        return {}
+    streams, threads = facts.get("streams"), facts.get("threads")
+    return in_streams(streams, threads) if isinstance(streams, int) and isinstance(threads, int) else {}
 
 
 class OpenVinoRuntime:
@@ -52,22 +165,28 @@ class OpenVinoRuntime:
 
     lanes = 3  # one being read by the caller, one running, one waiting for its turn
 
-    def __init__(self, path: Path, core: ov.Core, model: ov.Model, config: dict[str, Any], max_batch: int) -> None:
-        self.inputs, self.outputs = _of_any_batch(model.inputs), _of_any_batch(model.outputs)
+    def __init__(self, path: Path, network: _Network, max_batch: int) -> None:
+        self.inputs, self.outputs = network.inputs, network.outputs
         self.max_batch = max_batch
-        self._path, self._core, self._config = path, core, config
-        self._model: ov.Model | None = model
-        self._int8 = "int8/" if _quantised(model) else ""
+        self._path = path
+        self._network: _Network | None = network
+        self._int8 = "int8/" if network.int8 else ""
         self._compiled: _Compiled | None = None
-        if not any(port.partial_shape.is_dynamic for port in model.inputs):
-            self._compiled = self._compile(model)
+        shapes = [spec.shape[1:] for spec in self.inputs]
+        if not any(None in shape for shape in shapes):
+            self._compile([(1, *(n for n in shape if n is not None)) for shape in shapes])
 
     @property
     def description(self) -> str:
-        version = f"openvino {ov.__version__.partition('-')[0]} CPU"
+        here = f"openvino {version()} CPU"
         if self._compiled is None:
-            return f"{version}, not compiled for any size yet"
-        return f"{version} {self._int8}{self._compiled.description}"
+            return f"{here}, not compiled for any size yet"
+        return f"{here} {self.precision}, {self._compiled.description}"
+
+    @property
+    def precision(self) -> str:
+        """Tell what OpenVINO chose to compute in, which need not be what it was asked for: "bf16", "int8/fp32"."""
+        return "" if self._compiled is None else f"{self._int8}{self._compiled.precision}"
 
     def infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         """Run 1 to `max_batch` rows; the outputs are valid until the next call. Raises ModelError."""
@@ -75,13 +194,13 @@ class OpenVinoRuntime:
 
     def start(self, feeds: Mapping[str, Array]) -> Callable[[], Mapping[str, Array]]:
         """Begin with 1 to `max_batch` rows; the function that it returns waits for them. Both raise ModelError."""
-        if self._model is None:
+        if self._network is None:
             raise ModelError(f"{self._path} is closed: open it again")
         rows = check_feeds(self._path, self.inputs, feeds, self.max_batch)
         # Requests share the caller's memory, which OpenVINO wants in one piece and writable, though it only reads.
         arrays = [np.require(feeds[spec.name], requirements=("C", "W")) for spec in self.inputs]
         with self._running():
-            started = self._compiled_for(self._model, arrays).start(arrays, rows)
+            started = self._compiled_for(arrays).start(arrays, rows)
 
         def finish() -> Mapping[str, Array]:
             with self._running():
@@ -89,44 +208,54 @@ class OpenVinoRuntime:
 
         return finish
 
+    def export(self) -> bytes:
+        """Give the compiled network as the bytes of an engine. Raises ModelError for one without a fixed size."""
+        if self._compiled is None:
+            raise ModelError(f"{self._path} takes images of any size: export it with the one that its manifest names")
+        with translated(f"openvino cannot export {self._path}", REOPEN, _reason):
+            return self._compiled.export()
+
     def close(self) -> None:
         if self._compiled is not None:
             self._compiled.wait()
-        self._model = self._compiled = None
+        self._network = self._compiled = None
 
     def _running(self) -> AbstractContextManager[None]:
         return translated(f"openvino cannot run {self._path}", RERUN, _reason)
 
-    def _compiled_for(self, model: ov.Model, arrays: Sequence[Array]) -> _Compiled:
+    def _compiled_for(self, arrays: Sequence[Array]) -> _Compiled:
         shapes = [(1, *array.shape[1:]) for array in arrays]
-        if self._compiled is None or self._compiled.shapes != shapes:
-            if self._compiled is not None:
-                self._compiled.wait()
-            fixed = model.clone()
-            fixed.reshape({i: ov.PartialShape(list(shape)) for i, shape in enumerate(shapes)})
-            self._compiled = self._compile(fixed)
-        return self._compiled
+        if self._compiled is not None and self._compiled.shapes == shapes:
+            return self._compiled
+        if self._compiled is not None:
+            self._compiled.wait()
+        return self._compile(shapes)
 
-    def _compile(self, model: ov.Model) -> _Compiled:
-        for spec in _specs(model.outputs):
-            if None in spec.shape:
-                raise ragged(self._path, spec.name, spec.shape)
-        return _Compiled(self._core.compile_model(model, "CPU", self._config), self.max_batch, self.lanes)
+    def _compile(self, shapes: Sequence[tuple[int, ...]]) -> _Compiled:
+        assert self._network is not None, "not closed"  # noqa: S101 - for the type checker
+        names = [spec.name for spec in self.outputs]
+        self._compiled = _Compiled(self._network.compiled(shapes), names, self.max_batch, self.lanes)
+        return self._compiled
 
 
 class _Compiled:
     """A network for rows of one shape, and the lanes that batches run in, by turns."""
 
-    def __init__(self, network: ov.CompiledModel, max_batch: int, lanes: int) -> None:
+    def __init__(self, network: ov.CompiledModel, names: Sequence[str], max_batch: int, lanes: int) -> None:
         self.shapes = [tuple(port.shape) for port in network.inputs]
-        self.description = _describe(network)
-        self._lanes = deque(_Lane(network, max_batch) for _ in range(lanes))
+        self.precision, self.description = _precision(network), _describe(network)
+        self._network = network
+        self._lanes = deque(_Lane(network, names, max_batch) for _ in range(lanes))
 
     def start(self, feeds: Sequence[Array], rows: int) -> Callable[[], dict[str, Array]]:
         self._lanes.rotate(-1)
         lane = self._lanes[-1]
         lane.start(feeds, rows)
         return lane.finish
+
+    def export(self) -> bytes:
+        data: bytes = self._network.export_model().getvalue()
+        return data
 
     def wait(self) -> None:
         for lane in self._lanes:
@@ -136,14 +265,15 @@ class _Compiled:
 class _Lane:
     """A request and a row of memory for each row of a batch."""
 
-    def __init__(self, network: ov.CompiledModel, max_batch: int) -> None:
+    def __init__(self, network: ov.CompiledModel, names: Sequence[str], max_batch: int) -> None:
         self._network = network
         self._rows = 0
         self._feeds: Sequence[Array] = ()
         self._requests: list[ov.InferRequest] = []
+        # By their place: compiled, an output also answers to the names of what was fused into it.
         self._outputs = {
-            spec.name: np.empty((max_batch, *port.shape[1:]), spec.dtype)
-            for spec, port in zip(_specs(network.outputs), network.outputs, strict=True)
+            name: np.empty((max_batch, *port.shape[1:]), port.element_type.to_dtype())
+            for name, port in zip(names, network.outputs, strict=True)
         }
 
     def start(self, feeds: Sequence[Array], rows: int) -> None:
@@ -177,50 +307,8 @@ class _Lane:
 
 def _read(path: Path) -> ov.Model:
     """Read with the one front end that fits: left to guess, OpenVINO prints what all others think of a broken file."""
-    front_end = FrontEndManager().load_by_framework("ir" if path.suffix == ".xml" else "onnx")
+    front_end = ov.frontend.FrontEndManager().load_by_framework("ir" if path.suffix == ".xml" else "onnx")
     return front_end.convert(front_end.load(str(path)))
-
-
-def _config(core: ov.Core, options: RuntimeOptions) -> dict[str, Any]:
-    threads = options.threads or cores()
-    config: dict[str, Any] = {
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": min(threads, options.max_batch) if options.goal == "throughput" else 1,
-        "ENABLE_CPU_PINNING": False,  # two networks, or two processes, would be pinned to the same cores
-    }
-    if options.precision in _HINTS:
-        config["INFERENCE_PRECISION_HINT"], capability = _HINTS[options.precision]
-        if capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise RuntimeUnavailable(
-                f"openvino has no fast {options.precision} on this CPU: take precision auto, which picks what it has"
-            )
-    return config
-
-
-def _quantised(model: ov.Model) -> bool:
-    return any(op.get_type_name() == "FakeQuantize" for op in model.get_ops())
-
-
-def _fold(path: Path, model: ov.Model, pixels: PixelInput) -> None:
-    """Put what *pixels* says into the graph, so that its image inputs take uint8 NHWC RGB."""
-    images = [i for i, port in enumerate(model.inputs) if _is_image(port)]
-    if not images:
-        given = ", ".join(f"{_name(port)!r} {port.partial_shape}" for port in model.inputs)
-        raise ModelError(f"{path}: no input is an image of float (N, 3, H, W), only {given}: export it with one")
-    folding = PrePostProcessor(model)
-    for i in images:
-        image = folding.input(i)
-        image.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
-        image.model().set_layout(ov.Layout("NCHW"))
-        if pixels.channels == "bgr":
-            image.preprocess().reverse_channels()
-        image.preprocess().convert_element_type(ov.Type.f32).mean(list(pixels.mean)).scale(list(pixels.std))
-    folding.build()
-
-
-def _is_image(port: ov.Output) -> bool:
-    shape = port.partial_shape
-    return bool(shape.rank.is_static and len(shape) == 4 and shape[1] == 3 and port.element_type.is_real())
 
 
 def _set_single(path: Path, model: ov.Model) -> None:
@@ -257,11 +345,14 @@ def _of_any_batch(ports: Sequence[ov.Output]) -> tuple[TensorSpec, ...]:
     return tuple(replace(spec, shape=(None, *spec.shape[1:])) for spec in _specs(ports))
 
 
+def _precision(network: ov.CompiledModel) -> str:
+    hint: str = network.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    return _SHOWN.get(hint, hint)
+
+
 def _describe(network: ov.CompiledModel) -> str:
-    """Say what OpenVINO chose, which need not be what it was asked for."""
-    hint = network.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     streams, threads = network.get_property("NUM_STREAMS"), network.get_property("INFERENCE_NUM_THREADS")
-    return f"{_SHOWN.get(hint, hint)}, {_count(streams, 'stream')} x {_count(threads // streams, 'thread')}"
+    return f"{_count(streams, 'stream')} x {_count(threads // streams, 'thread')}"
 
 
 def _count(number: int, noun: str) -> str:
