@@ -27,10 +27,10 @@ import cv2
 import numpy as np
 import redis
 
-from engines.load import preprocess_spec
+from engines.build.graph import material
+from engines.load import Upkeep, open_first, preprocess_spec
 from engines.manifest import find
 from engines.preprocess import Preprocess
-from engines.runtimes import choose, open_runtime
 from engines.runtimes.base import RuntimeOptions
 from engines.zoo import ignore, locate
 from streamer import build, config
@@ -79,12 +79,12 @@ def decode(video: Path, frames: int) -> int:
 def raw_engine(video: Path) -> Iterator[Callable[[int], int]]:
     """The runtime alone, on the same prepared batch over and over."""
     manifest = find(MODEL)
-    spec = preprocess_spec(manifest)
-    runtime = open_runtime(choose(()), locate(manifest), RuntimeOptions(pixels=spec.pixels))
+    bench = material(manifest, locate(manifest))
+    runtime = open_first(bench, (), RuntimeOptions(), Upkeep())
     print(f"engine: {runtime.description}")
     with av.open(str(video)) as container:
         images = [to_rgb(frame) for frame in itertools.islice(container.decode(video=0), runtime.max_batch)]
-    feeds, _ = Preprocess(spec, runtime)(images)
+    feeds, _ = Preprocess(preprocess_spec(manifest), runtime)(images)
 
     def run(frames: int) -> int:
         calls = -(-frames // len(images))
