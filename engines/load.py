@@ -2,35 +2,148 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
-from engines import decoders
+from engines.build.base import GraphPrecision, Material, Order, Profile, Recipe, Tell, silent
+from engines.build.cache import EngineCache, Entry
+from engines.build.graph import calibration_of, material
+from engines.build.obtain import obtain, stale
+from engines.build.rebuild import Rebuild
+from engines.decoders import DetectOptions
+from engines.decoders.candidates import DecodeCandidates
+from engines.errors import BuildError, EngineError, RuntimeUnavailable
 from engines.manifest import Manifest
 from engines.model import Model
 from engines.preprocess import Preprocess, PreprocessSpec
-from engines.runtimes import choose, open_runtime
-from engines.runtimes.base import PixelInput, RuntimeOptions
+from engines.runtimes import open_runtime, usable
+from engines.runtimes.base import Precision, Runtime, RuntimeOptions
+from engines.runtimes.handover import Handover, Opening, same_candidates
 from engines.types import Detections, Image
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What happens when an engine is not in the cache: it is built, and *tell* hears of it.
+
+    With an executor, one that was here and no longer fits (a new driver, another version) is built anew beside what
+    serves, in a process that steps back; without one, whoever wants it waits.
+    """
+
+    tell: Tell = silent
+    beside: Executor | None = None
+    cache: EngineCache = field(default_factory=EngineCache)
 
 
 def open_detector(
-    manifest: Manifest, weights: Path, detect: decoders.DetectOptions, prefer: Sequence[str], options: RuntimeOptions
+    manifest: Manifest,
+    weights: Path,
+    detect: DetectOptions,
+    prefer: Sequence[str],
+    options: RuntimeOptions,
+    upkeep: Upkeep | None = None,
 ) -> Model[Image, Detections]:
-    """Open a detector on the first of the *prefer*red runtimes that is installed; on the best one where none is named.
+    """Open a detector on the first of the *prefer*red runtimes that works here; on the best one where none is named.
 
-    Raises RuntimeUnavailable, ModelError when the file is no network that fits the manifest, ManifestError.
+    Raises RuntimeUnavailable, BuildError, ManifestError, and ModelError when the file is no network that fits the
+    manifest.
     """
-    spec = preprocess_spec(manifest)
-    told = manifest.decoder.model_dump()
-    postprocess = decoders.open_decoder(told["kind"], told, len(manifest.labels), detect, spec.size)
-    runtime = open_runtime(choose(prefer), weights, replace(options, pixels=spec.pixels))
-    return Model(manifest.name, manifest.labels, Preprocess(spec, runtime), runtime, postprocess)
+    upkeep = upkeep or Upkeep()
+    runtime = open_first(material(manifest, weights, tell=upkeep.tell), prefer, options, upkeep)
+    return as_detector(manifest, runtime, detect)
+
+
+def as_detector(manifest: Manifest, runtime: Runtime, detect: DetectOptions) -> Model[Image, Detections]:
+    """Put what a detector needs around a runtime that gives candidates."""
+    if manifest.decoder.kind in _FINISHED:
+        detect = replace(detect, iou=1.0)  # no two boxes overlap by more
+    decode = DecodeCandidates(len(manifest.labels), detect)
+    return Model(manifest.name, manifest.labels, Preprocess(preprocess_spec(manifest), runtime), runtime, decode)
+
+
+_FINISHED = {"yolov10"}  # decoders of networks that find everything once
+
+
+def open_first(bench: Material, prefer: Sequence[str], options: RuntimeOptions, upkeep: Upkeep) -> Runtime:
+    """Open a model's candidates on the first runtime that works. Raises the fault of the last where none does."""
+    names = usable(prefer)
+    for name, following in pairwise(names):
+        try:
+            return open_on(name, bench, options, upkeep)
+        except (RuntimeUnavailable, BuildError) as error:
+            # One that nobody asked for is passed over in silence: every machine lacks most of them.
+            log.log(logging.WARNING if prefer else logging.DEBUG, "%s; going on with %s", error, following)
+    return open_on(names[-1], bench, options, upkeep)
+
+
+def open_on(name: str, bench: Material, options: RuntimeOptions, upkeep: Upkeep) -> Runtime:
+    """Open a model's candidates on one runtime. Raises RuntimeUnavailable, BuildError, ModelError."""
+    order = order_for(name, bench, options)
+    if upkeep.beside is not None and (old := stale(bench, name, order, upkeep.cache)) is not None:
+        serving = _stand_in(old, bench, options)
+        if serving is not None:
+            upkeep.tell(f"a new engine of {bench.manifest.name} is being built; meanwhile {serving.description} serves")
+            rebuild = Rebuild(bench, name, order, upkeep.cache)
+            coming = Opening(rebuild, lambda path: open_runtime(name, path, options), upkeep.beside)
+            return Handover(serving, coming, same_candidates, upkeep.tell)
+    return open_runtime(name, obtain(bench, name, order, upkeep.cache, upkeep.tell), options)
+
+
+def _stand_in(old: Entry, bench: Material, options: RuntimeOptions) -> Runtime | None:
+    """Open what can serve while an engine is built: the one from before if it still works, else ONNX Runtime.
+
+    None for an engine of other weights, whose answers would be others, and where neither opens.
+    """
+    had = old.sidecar.label
+    if had.graph != bench.digest(had.order.recipe):
+        return None
+    try:
+        return open_runtime(had.runtime, old.path, options)
+    except EngineError as error:
+        log.debug("%s; is there ONNX Runtime?", error)
+    try:
+        return open_runtime("onnxruntime", bench.graph(Recipe()), replace(options, precision="fp32"))
+    except EngineError as error:
+        log.debug("%s; so the engine is waited for", error)
+        return None
+
+
+def order_for(name: str, bench: Material, options: RuntimeOptions) -> Order:
+    """Say what to build for a runtime: in which types the graph is, and what the runtime decides itself."""
+    graphs = GRAPHS[name]
+    if options.precision not in graphs:
+        raise RuntimeUnavailable(f"{name} does not compute in {options.precision}: take one of {', '.join(graphs)}")
+    precision = graphs[options.precision]
+    recipe = Recipe(precision, calibration=calibration_of(bench) if precision == "int8" else None)
+    profile = Profile(1, options.max_batch, options.max_batch)
+    return Order(recipe, profile, options.precision, options.goal, options.threads)
+
+
+_TYPED: dict[Precision, GraphPrecision] = {
+    "auto": "fp16",
+    "fp32": "fp32",
+    "fp16": "fp16",
+    "bf16": "bf16",
+    "int8": "int8",
+}
+# In which types a runtime's graph is, for each precision that it can be asked for.
+GRAPHS: dict[str, dict[Precision, GraphPrecision]] = {
+    "tensorrt": _TYPED,
+    "tensorrt_rtx": _TYPED,
+    # A hint decides what it computes in: the graph stays fp32, but where it is quantised.
+    "openvino": {"auto": "fp32", "fp32": "fp32", "bf16": "fp32", "fp16": "fp32", "int8": "int8"},
+    "onnxruntime": {"auto": "fp32", "fp32": "fp32", "fp16": "fp16", "int8": "int8"},
+    "pytorch": {"auto": "fp32", "fp32": "fp32", "fp16": "fp16", "bf16": "bf16"},
+}
 
 
 def preprocess_spec(manifest: Manifest) -> PreprocessSpec:
     """Translate the manifest's words into what `Preprocess` takes."""
     told = manifest.preprocess
-    pixels = PixelInput(told.channels, told.mean, told.std)
-    return PreprocessSpec(told.size, told.resize, told.align, told.pad, pixels)
+    return PreprocessSpec(told.size, told.resize, told.align, told.pad)

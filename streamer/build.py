@@ -14,7 +14,7 @@ import cv2
 
 from engines.decoders import DetectOptions
 from engines.errors import EngineError
-from engines.load import open_detector
+from engines.load import Upkeep, open_detector
 from engines.manifest import Manifest, find
 from engines.runtimes.base import Goal, RuntimeOptions
 from engines.yamlsource import suggest
@@ -33,6 +33,7 @@ from streamer.sources.adapters import Paced
 from streamer.sources.base import Source
 from streamer.stages.base import Stage
 from streamer.stages.infer import Detect
+from streamer.stages.optional import optional
 from streamer.types import Port
 from streamer.urls import redact
 from streamer.wire import Encoder
@@ -55,7 +56,8 @@ class Workshop:
 
     settings: config.Pipeline
     goal: Goal
-    progress: Progress
+    progress: Progress  # hears how far a download is
+    upkeep: Upkeep
 
     def runtime_options(self) -> RuntimeOptions:
         runtime = self.settings.runtime
@@ -74,23 +76,44 @@ def find_manifests(nodes: Mapping[str, config.Node]) -> dict[str, Manifest]:
 
 
 @contextmanager
-def open_graph(settings: config.Pipeline, goal: Goal, progress: Progress) -> Iterator[Graph]:
-    """Open every node; close them all at the end.
+def open_graph(
+    settings: config.Pipeline, goal: Goal, progress: Progress, upkeep: Upkeep | None = None
+) -> Iterator[Graph]:
+    """Open every node; close them all at the end. An optional one that cannot be opened is left out, and said so.
 
-    Every name is looked up before the first model is opened. Raises InputError when a model cannot be had or opened.
+    Every name is looked up before the first model is opened. Engines that are missing are built as
+    *upkeep* says. Raises InputError when a model cannot be had or opened.
     """
     if not settings.nodes:
         raise InputError("the pipeline has no nodes: nothing would be done with its frames; add one under 'nodes'")
     cv2.setNumThreads(1)  # a pipeline has a thread for each step already: OpenCV's own would take cores from the models
     manifests = find_manifests(settings.nodes)
-    workshop = Workshop(settings, goal, progress)
+    workshop = Workshop(settings, goal, progress, upkeep or Upkeep())
     with ExitStack() as stack:
-        stages = []
+        stages, runtimes = [], {}
         for name, node in settings.nodes.items():
-            with _naming(name):
-                stages.append(stack.enter_context(closing(_OPENERS[type(node)](name, node, manifests, workshop))))
-        runtimes = {s.writes.node: s.model.runtime.description for s in stages if isinstance(s, Detect)}
+            stage = _open_node(name, node, manifests, workshop)
+            if stage is None:
+                continue
+            stack.enter_context(closing(stage))
+            if isinstance(stage, Detect):
+                runtimes[name] = stage.model.runtime.description
+            stages.append(optional(stage) if node.optional else stage)
+        if not stages:
+            raise InputError("none of the pipeline's nodes can be opened, so nothing would be done with its frames")
         yield Graph(tuple(stages), {name: m.labels for name, m in manifests.items()}, runtimes)
+
+
+def _open_node(name: str, node: config.Node, manifests: Mapping[str, Manifest], workshop: Workshop) -> Stage | None:
+    """Open one node; None for an optional one that cannot be opened."""
+    try:
+        with _naming(name):
+            return _OPENERS[type(node)](name, node, manifests, workshop)
+    except InputError as error:
+        if not node.optional:
+            raise
+        log.warning("%s; the node is optional and left out", error)
+        return None
 
 
 def _open_detect(name: str, node: config.Detect, manifests: Mapping[str, Manifest], workshop: Workshop) -> Detect:
@@ -104,7 +127,7 @@ def _open_detect(name: str, node: config.Detect, manifests: Mapping[str, Manifes
     )
     weights = locate(manifest, path=node.weights, progress=workshop.progress)
     prefer = workshop.settings.runtime.prefer
-    model = open_detector(manifest, weights, options, prefer, workshop.runtime_options())
+    model = open_detector(manifest, weights, options, prefer, workshop.runtime_options(), workshop.upkeep)
     return Detect(model, Port(name, node.value))
 
 

@@ -76,6 +76,7 @@ class Node(Strict):
     """What every kind of node has. *kind* picks the class from NODES."""
 
     kind: str
+    optional: bool = False  # go on without this node while its model cannot be opened, or fails
     value: ClassVar[type]  # what the node writes
 
     def sources(self) -> Mapping[str, type]:

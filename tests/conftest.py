@@ -1,4 +1,7 @@
-"""Real Redis servers: `redis_url`, `any_redis_url` (each kind of server), `redis_server` (one of the test's own)."""
+"""A cache of the session's own, and real Redis servers.
+
+`redis_url`, `any_redis_url` (each kind of server), `redis_server` (one of the test's own).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,14 @@ import redis
 
 from streamer.embedded import EmbeddedRedis
 from streamer.errors import SinkUnusable
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what tests build and download out of the user's cache, and what is there out of the tests."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def _redis_server() -> Path:

@@ -55,6 +55,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if name == called:
+            command.set_defaults(words=tuple(argv))
             import_module(f"streamer.cli.{name}").add_arguments(command)
         for leaf in _leaves(command):
             leaf.add_argument("--debug", action="store_true", help="log everything, and show tracebacks")

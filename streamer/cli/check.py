@@ -13,9 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from engines.errors import EngineError
+from engines.load import Upkeep
 from streamer import build, config
 from streamer.cli import DONE, WRONG_INPUT
-from streamer.cli.console import fetching, stdout
+from streamer.cli.console import fetching, note, stdout
 from streamer.cli.run import add_overrides
 from streamer.errors import StreamerError
 from streamer.events import ignore
@@ -70,7 +71,7 @@ def _first_picture(name: str, camera: config.Camera) -> str:
 def _nodes(settings: config.Pipeline) -> Iterator[Verdict]:
     """Open the graph and push one black picture through it, so that the first real one meets no surprise."""
     try:
-        with build.open_graph(settings, "latency", fetching) as graph:
+        with build.open_graph(settings, "latency", fetching, Upkeep(note)) as graph:
             frame = Frame("check", 0, 0.0, time.time(), time.monotonic_ns(), np.zeros((360, 640, 3), np.uint8))
             packets = [Packet(frame)]
             for stage in graph.stages:

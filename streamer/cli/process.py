@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from engines.load import Upkeep
 from engines.manifest import config_dir
 from streamer import build, config
 from streamer.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT, complain
@@ -88,7 +89,7 @@ def process(args: argparse.Namespace) -> int:
     publish = (config.Redis(kind="redis", url=args.redis),) if args.redis else ()
     settings = replace(settings, cameras={j.name: config.Camera(url=j.video) for j in jobs}, publish=publish)
     with signals() as runner, ExitStack() as stack:
-        graph = stack.enter_context(build.open_graph(settings, "throughput", fetching))
+        graph = stack.enter_context(build.open_graph(settings, "throughput", fetching, Upkeep(note)))
         for node, runtime in graph.runtimes.items():
             note(f"{node}: {runtime}")
         shared = stack.enter_context(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from engines.load import Upkeep
 from engines.runtimes.base import Goal
 from streamer import build, config
 from streamer.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT, complain
@@ -67,7 +69,9 @@ def stream(settings: config.Pipeline, runner: Runner, existing: Existing = "appe
     # One live camera wants each frame soon; more of them, or recordings, want many.
     goal: Goal = "latency" if live and len(sources) == 1 else "throughput"
     with ExitStack() as stack:
-        graph = stack.enter_context(build.open_graph(settings, goal, fetching))
+        # Cameras do not wait for an engine that is built anew; recordings can.
+        beside = stack.enter_context(ThreadPoolExecutor(1, "engine")) if live else None
+        graph = stack.enter_context(build.open_graph(settings, goal, fetching, Upkeep(note, beside)))
         for node, runtime in graph.runtimes.items():
             note(f"{node}: {runtime}")
         outlet = build.Outlet(graph.labels, tuple(settings.cameras), live, monitor, existing)

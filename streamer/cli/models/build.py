@@ -1,0 +1,103 @@
+"""`streamer models build`: an engine for this machine, or for others, before a pipeline needs it."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from engines.build.base import Material, Order, Profile
+from engines.build.cache import EngineCache
+from engines.build.graph import calibrated, material
+from engines.build.obtain import obtain
+from engines.errors import BuildError, RuntimeUnavailable
+from engines.load import GRAPHS, order_for
+from engines.manifest import Manifest
+from engines.runtimes import BACKENDS, usable
+from engines.runtimes.base import RuntimeOptions
+from engines.zoo import locate
+from streamer.cli import DONE
+from streamer.cli.console import fetching, note
+from streamer.cli.models.frames import read_frames
+from streamer.cli.models.named import add_model, find_model
+from streamer.errors import InputError
+
+_CALIBRATION_FRAMES = 128
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument(
+        "--runtime", choices=list(BACKENDS), help="what the engine is for (default: the best that works)"
+    )
+    parser.add_argument("--precision", choices=["auto", "fp32", "fp16", "bf16", "int8"], default="auto")
+    parser.add_argument(
+        "--batch", type=_profile, default=Profile(1, 8, 8), metavar="N..M", help="rows: 8, 1..16, 1..4..16"
+    )
+    parser.add_argument(
+        "--target", type=_targets, default=(), metavar="SM,…", help="GPUs of other machines: sm_86,sm_89"
+    )
+    parser.add_argument("--goal", choices=["throughput", "latency"], default="throughput")
+    parser.add_argument(
+        "--calibrate", action="append", metavar="VIDEO", help="for int8: footage of your own (repeatable)"
+    )
+    parser.add_argument("--weights", type=Path, help="your own ONNX file or checkpoint instead of the model's")
+    parser.set_defaults(job=build)
+
+
+def build(args: argparse.Namespace) -> int:
+    manifest = find_model(args.model)
+    bench = _bench(manifest, args.weights)
+    if args.calibrate:
+        _calibrate(bench, args)
+    path = _build_first(bench, args)
+    print(path)  # noqa: T201 - the result: a script may read it
+    return DONE
+
+
+def _bench(manifest: Manifest, weights: Path | None) -> Material:
+    try:
+        path = locate(manifest, path=weights, progress=fetching)
+    finally:
+        fetching.close()
+    return material(manifest, path, tell=note)
+
+
+def _calibrate(bench: Material, args: argparse.Namespace) -> None:
+    if args.precision != "int8":
+        raise InputError("--calibrate is for --precision int8: add it, or leave --calibrate out")
+    frames = read_frames(args.calibrate, _CALIBRATION_FRAMES)
+    note(f"calibrating on {len(frames)} frames of {', '.join(args.calibrate)}")
+    calibrated(bench, frames, note)
+
+
+def _build_first(bench: Material, args: argparse.Namespace) -> Path:
+    """Build for the runtime that was named, else for the first that can be built for here."""
+    if args.target and args.runtime not in (None, "tensorrt_rtx"):
+        raise InputError("--target builds for other machines, which only --runtime tensorrt_rtx can do: leave one out")
+    named = args.runtime or ("tensorrt_rtx" if args.target else None)
+    names = [named] if named else [name for name in usable() if args.precision in GRAPHS[name]]
+    *others, last = names
+    for name in others:
+        try:
+            return _build(name, bench, args)
+        except (RuntimeUnavailable, BuildError) as error:
+            note(f"not for {name}: {error}")
+    return _build(last, bench, args)
+
+
+def _build(name: str, bench: Material, args: argparse.Namespace) -> Path:
+    options = RuntimeOptions(args.precision, args.goal, args.batch.most)
+    order: Order = replace(order_for(name, bench, options), profile=args.batch, targets=args.target)
+    return obtain(bench, name, order, EngineCache(), note)
+
+
+def _profile(text: str) -> Profile:
+    try:
+        return Profile.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _targets(text: str) -> tuple[str, ...]:
+    return tuple(target.strip() for target in text.split(",") if target.strip())
