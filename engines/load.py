@@ -20,7 +20,7 @@ from engines.errors import BuildError, EngineError, RuntimeUnavailable
 from engines.manifest import Manifest
 from engines.model import Model
 from engines.preprocess import Preprocess, PreprocessSpec
-from engines.runtimes import open_runtime, usable
+from engines.runtimes import open_runtime, require, usable
 from engines.runtimes.base import Precision, Runtime, RuntimeOptions
 from engines.runtimes.handover import Handover, Opening, same_candidates
 from engines.types import Detections, Image
@@ -84,6 +84,7 @@ def open_first(bench: Material, prefer: Sequence[str], options: RuntimeOptions, 
 
 def open_on(name: str, bench: Material, options: RuntimeOptions, upkeep: Upkeep) -> Runtime:
     """Open a model's candidates on one runtime. Raises RuntimeUnavailable, BuildError, ModelError."""
+    require(name, options)
     order = order_for(name, bench, options)
     if upkeep.beside is not None and (old := stale(bench, name, order, upkeep.cache)) is not None:
         serving = _stand_in(old, bench, options)

@@ -61,7 +61,9 @@ class Workshop:
 
     def runtime_options(self) -> RuntimeOptions:
         runtime = self.settings.runtime
-        return RuntimeOptions(runtime.precision, self.goal, self.settings.limits.batch, runtime.threads)
+        return RuntimeOptions(
+            runtime.precision, self.goal, self.settings.limits.batch, runtime.threads, runtime.torch_compile
+        )
 
 
 def find_manifests(nodes: Mapping[str, config.Node]) -> dict[str, Manifest]:

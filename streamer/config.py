@@ -135,6 +135,7 @@ class Runtime(Strict):
     prefer: tuple[str, ...] = ()  # backends, best first; empty: what suits this machine
     precision: Precision = "auto"
     threads: Annotated[int, Field(gt=0)] | None = None
+    torch_compile: bool = False  # of PyTorch alone
 
 
 class Limits(Strict):

@@ -19,7 +19,7 @@ from engines.decoders import DetectOptions
 from engines.load import as_detector, order_for, preprocess_spec
 from engines.manifest import Manifest
 from engines.preprocess import Preprocess
-from engines.runtimes import open_runtime, usable
+from engines.runtimes import open_runtime, require
 from engines.runtimes.base import Goal, Overlapping, Precision, Runtime, RuntimeOptions
 from engines.types import Array, Detections, Image
 
@@ -97,9 +97,10 @@ class Trial:
 
 def prepare(subject: Subject, variant: Variant, tell: Tell) -> Files:
     """Make or find what the variant opens. Raises RuntimeUnavailable, BuildError, ModelError."""
-    usable([variant.runtime])
+    options = subject.options(variant)
+    require(variant.runtime, options)
     bench = subject.material(tell)
-    order = order_for(variant.runtime, bench, subject.options(variant))
+    order = order_for(variant.runtime, bench, options)
     served, raw = (obtain(bench, variant.runtime, _with(order, layout), EngineCache(), tell) for layout in _LAYOUTS)
     return Files(served, raw)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from engines.errors import RuntimeUnavailable
 from engines.runtimes.base import Opener, Runtime, RuntimeOptions
@@ -20,13 +21,18 @@ class Backend:
     opener: str  # module:function
     package: str  # what must be importable
     install: str  # the line that makes it so
+    device: str | None = None  # module:function(name, options) that raises RuntimeUnavailable where its device is not
 
+
+_GPU = "engines.runtimes.trt_engine:open_gpu"
 
 # Best first, where nobody prefers another.
 BACKENDS = {
-    "tensorrt": Backend("engines.runtimes.tensorrt:open_tensorrt", "tensorrt", "pip install 'streamer[tensorrt]'"),
+    "tensorrt": Backend(
+        "engines.runtimes.tensorrt:open_tensorrt", "tensorrt", "pip install 'streamer[tensorrt]'", _GPU
+    ),
     "tensorrt_rtx": Backend(
-        "engines.runtimes.tensorrt_rtx:open_tensorrt_rtx", "tensorrt_rtx", "pip install 'streamer[tensorrt-rtx]'"
+        "engines.runtimes.tensorrt_rtx:open_tensorrt_rtx", "tensorrt_rtx", "pip install 'streamer[tensorrt-rtx]'", _GPU
     ),
     "openvino": Backend("engines.runtimes.openvino:open_openvino", "openvino", "pip install openvino"),
     "onnxruntime": Backend(
@@ -55,23 +61,40 @@ def usable(prefer: Sequence[str] = ()) -> list[str]:
     return found
 
 
+def require(name: str, options: RuntimeOptions) -> None:
+    """Raise RuntimeUnavailable where a backend is not installed or has no device: before anything is built for it."""
+    backend = _installed(name)
+    if backend.device is not None:
+        _function(name, backend.device)(name, options)
+
+
 def open_runtime(name: str, path: Path, options: RuntimeOptions) -> Runtime:
     """Open the network at *path* on a backend.
 
     Raises RuntimeUnavailable when the backend is not known, not installed, or cannot do what *options* ask, and
     ModelError when the file is no network that it can run.
     """
+    opener: Opener = _function(name, _installed(name).opener)
+    return opener(path, options)
+
+
+def _installed(name: str) -> Backend:
     backend = _known(name)
     if not find_spec(backend.package):
         raise RuntimeUnavailable(f"runtime {name} is not installed: {backend.install}")
-    module, _, function = backend.opener.partition(":")
+    return backend
+
+
+def _function(name: str, where: str) -> Callable[..., Any]:
+    module, _, function = where.partition(":")
     try:
-        opener: Opener = getattr(import_module(module), function)
+        found: Callable[..., Any] = getattr(import_module(module), function)
     except ImportError as error:
+        again = BACKENDS[name].install
         raise RuntimeUnavailable(
-            f"runtime {name} is installed but cannot be loaded ({error}): install it again with {backend.install}"
+            f"runtime {name} is installed but cannot be loaded ({error}): install it again with {again}"
         ) from error
-    return opener(path, options)
+    return found
 
 
 def _known(name: str) -> Backend:

@@ -21,6 +21,7 @@ class RuntimeOptions:
     goal: Goal = "throughput"
     max_batch: int = 8
     threads: int | None = None  # None: all cores of this process
+    torch_compile: bool = False  # PyTorch: let torch.compile fuse operators; the first batch then takes minutes
 
 
 class Runtime(Protocol):

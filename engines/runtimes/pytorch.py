@@ -45,7 +45,7 @@ def compiled(network: nn.Module) -> Callable[..., Outputs]:
     return made
 
 
-def open_pytorch(path: Path, options: RuntimeOptions, prepare: Prepare = as_it_is) -> PyTorchRuntime:
+def open_pytorch(path: Path, options: RuntimeOptions) -> PyTorchRuntime:
     """Open a .pt2 that our builder made; code in it is never run. Raises RuntimeUnavailable and ModelError."""
     check_file(path)
     if reason := pt2.fault(path):
@@ -58,7 +58,7 @@ def open_pytorch(path: Path, options: RuntimeOptions, prepare: Prepare = as_it_i
         )
     with _running(f"pytorch cannot open {path}", _REBUILD):
         program = _load(path)
-        device = _open_device(program, options, prepare)
+        device = _open_device(program, options, compiled if options.torch_compile else as_it_is)
     return PyTorchRuntime(path, program, device, precision, options.max_batch)
 
 

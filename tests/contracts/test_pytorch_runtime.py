@@ -166,15 +166,19 @@ def test_the_program_can_be_moved_to_another_device(engine: Path) -> None:
     assert out["boxes"].shape == (3, 20, 4)
 
 
-def test_a_network_may_be_prepared_before_it_runs(engine: Path) -> None:
-    seen: list[type] = []
+def test_torch_compile_is_an_option(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiler itself takes minutes on a CPU, and is torch's to test."""
+    seen: list[bool] = []
 
-    def watch(network: torch.nn.Module) -> torch.nn.Module:
-        seen.append(type(network))
+    def compile_nothing(network: torch.nn.Module, *, dynamic: bool) -> torch.nn.Module:
+        seen.append(dynamic)
         return network
 
-    open_pytorch(engine, OPTIONS, watch).infer({"frames": frames(1)})
-    assert len(seen) == 1
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    open_pytorch(engine, OPTIONS).infer({"frames": frames(1)})
+    assert seen == []
+    open_pytorch(engine, RuntimeOptions(max_batch=4, torch_compile=True)).infer({"frames": frames(1)})
+    assert seen == [True]
 
 
 # --- what is no engine ---

@@ -53,9 +53,10 @@ def _row(entry: Entry, now: datetime) -> tuple[str, ...]:
 
 
 def _precision(entry: Entry) -> str:
-    """Tell the type the graph has; or, where the runtime chose, the one it computes in."""
-    typed = entry.sidecar.label.order.recipe.precision
-    return typed if typed != "fp32" else str(entry.sidecar.facts.get("precision", typed))
+    """Tell the type the graph has, or, where the runtime chose, the one it computes in; and whether it decodes."""
+    recipe = entry.sidecar.label.order.recipe
+    typed = recipe.precision if recipe.precision != "fp32" else str(entry.sidecar.facts.get("precision", "fp32"))
+    return typed if recipe.layout == "candidates" else f"{typed}, {recipe.layout}"
 
 
 def _age(age: timedelta) -> str:
