@@ -12,33 +12,16 @@ from spox import Tensor, argument, build
 
 from engines.boxes import iou
 from engines.build.heads import Place, decode
-from engines.build.quantise import Bound, Loss
+from engines.build.quantise import Bound, Loss, output_error
 from engines.decoders import DetectOptions
 from engines.decoders.candidates import DecodeCandidates
 from engines.geometry import letterbox, placed_hw, stretch
 from engines.manifest import Manifest
 from engines.types import Array, Detections, Geometry, Image
 
-_FRAMES = 48  # more of them change no range much, and each costs a pass at every step
+FRAMES = 48  # more of them change no range much, and each costs a pass at every step
 _MOST = 0.0125  # drift: beyond it a detector loses more than 2 points of AP over IoU 0.50 … 0.95, as bf16 may too
 _UNSURE = 0.05  # what an int8 network finds is asked for with this confidence: it may be less sure than the true one
-
-
-def choose(images: Iterable[Image], count: int = _FRAMES) -> list[Image]:
-    """Choose up to *count* images, evenly spread, in order; the same of the same images.
-
-    However many there are, no more than twice *count* are held. Raises ValueError for a count below one.
-    """
-    if count < 1:
-        raise ValueError(f"{count} images are none to calibrate on: ask for one or more")
-    step, kept = 1, list[Image]()
-    for index, image in enumerate(images):
-        if index % step == 0:
-            kept.append(image)
-        if len(kept) == 2 * count:
-            step, kept = 2 * step, kept[::2]
-    spread = np.linspace(0, len(kept) - 1, min(count, len(kept))).round().astype(int)
-    return [kept[i] for i in spread]
 
 
 def place(manifest: Manifest, images: Iterable[Image]) -> Iterator[Image]:
@@ -81,11 +64,18 @@ def detection_loss(manifest: Manifest) -> Loss:
     """Make the loss of a detector's body: how far, on average, the true objects have moved and how much they faded.
 
     Of each object that the true outputs hold, it adds 1 - IoU with the best one of its class that was found and the
-    difference of their confidences. Average precision would jump with every object that is near a threshold.
+    difference of their confidences. Average precision would jump with every object that is near a threshold. Where the
+    images hold no object, the outputs themselves are compared.
     """
     head = _Head(manifest)
-    sure = manifest.defaults.confidence
-    return lambda true, found: drift([head(each, sure) for each in true], [head(each, _UNSURE) for each in found])
+
+    def loss(true: Sequence[Mapping[str, Array]], found: Sequence[Mapping[str, Array]]) -> float:
+        objects = [head(each, manifest.defaults.confidence) for each in true]
+        if not any(map(len, objects)):
+            return output_error(true, found)
+        return drift(objects, [head(each, _UNSURE) for each in found])
+
+    return loss
 
 
 def drift(true: Sequence[Detections], found: Sequence[Detections]) -> float:

@@ -16,6 +16,7 @@ from engines.download import exclusively
 from engines.errors import BuildError, ModelError
 from engines.manifest import Manifest
 from engines.runtimes.checks import check_file
+from engines.sampling import spread
 from engines.types import Image, PixelInput
 from engines.zoo import cache_dir
 
@@ -75,15 +76,16 @@ def calibrated(bench: Material, images: Iterable[Image], tell: Tell, folder: Pat
 
     The latest calibration of a model is the one that `calibration_of` finds.
     """
-    from engines.build.calibrate import calibration_digest, place
+    from engines.build.calibrate import FRAMES, calibration_digest, detection_bound, place
     from engines.build.fold import fold
     from engines.build.quantise import quantise
 
     manifest = bench.manifest
-    placed = list(place(manifest, images))
+    placed = list(place(manifest, spread(images, FRAMES)))
     digest = calibration_digest(placed)
     folder = folder or graphs_dir()
-    body = quantise(load_body(manifest, bench.weights, folder, tell), placed, pixel_input(manifest), tell)
+    body = load_body(manifest, bench.weights, folder, tell)
+    body = quantise(body, placed, pixel_input(manifest), tell, detection_bound(manifest))
     for layout in ("raw", "candidates"):
         recipe = Recipe("int8", layout, digest)
         save_atomically(fold(body, manifest, recipe), folder / f"{manifest.name}-{bench.digest(recipe)[:_SHOWN]}.onnx")

@@ -331,7 +331,7 @@ def _add_conv(part: _Part, conv: _Conv, read: str, twin: str) -> None:
     node.CopyFrom(conv.node)
     node.input[:] = [read, weights, part.constant(f"{at}/bias", conv.bias)]
     node.output[:] = [conv.output + twin]
-    node.name += twin
+    node.name = f"{node.name or node.output[0]}{twin}"  # exporters may leave nodes nameless
     part.nodes.append(node)
 
 

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from engines.build.base import Recipe, silent
-from engines.build.calibrate import calibration_digest, choose, detection_bound, drift, place
+from engines.build.calibrate import calibration_digest, detection_bound, drift, place
 from engines.build.fold import fold
 from engines.build.quantise import Bound, quantise
 from engines.decoders import DetectOptions
@@ -25,6 +25,7 @@ from engines.manifest import find
 from engines.metrics.coco import mean_ap
 from engines.preprocess import Preprocess, PreprocessSpec
 from engines.runtimes.fake import FakeRuntime
+from engines.sampling import spread
 from engines.types import Array, Detections, Float, Image, PixelInput, TensorSpec
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared"
@@ -242,14 +243,14 @@ def test_tensorrt_rtx_builds_it_with_no_gpu() -> None:
 
 def test_chosen_frames_are_spread_evenly_and_few() -> None:
     numbered = [np.full((1, 1, 3), i, np.uint8) for i in range(200)]
-    chosen = [int(image[0, 0, 0]) for image in choose(iter(numbered), 5)]
+    chosen = [int(image[0, 0, 0]) for image in spread(iter(numbered), 5)]
     assert chosen[0] == 0
     assert chosen[-1] >= 160
     assert len(set(np.diff(chosen) // 8)) <= 2
-    assert [int(image[0, 0, 0]) for image in choose(numbered[:3], 5)] == [0, 1, 2]
-    assert choose([], 5) == []
-    with pytest.raises(ValueError, match="0 images are none"):
-        choose(numbered, 0)
+    assert [int(image[0, 0, 0]) for image in spread(numbered[:3], 5)] == [0, 1, 2]
+    assert spread([], 5) == []
+    with pytest.raises(ValueError, match="0 are none"):
+        spread(numbered, 0)
 
 
 def test_the_digest_knows_content_order_and_size() -> None:
@@ -299,7 +300,7 @@ needs_shared = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def frames() -> list[Image]:
     with av.open(str(STREET)) as container:
-        return choose((np.asarray(f.to_ndarray(format="rgb24"), np.uint8) for f in container.decode(video=0)), 50)
+        return spread((np.asarray(f.to_ndarray(format="rgb24"), np.uint8) for f in container.decode(video=0)), 50)
 
 
 @pytest.fixture(scope="module")
