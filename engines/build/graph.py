@@ -20,7 +20,7 @@ from engines.sampling import spread
 from engines.types import Image, PixelInput
 from engines.zoo import cache_dir
 
-_FORMAT = 1  # of the served graph: raise it, and every graph and engine is made anew
+_FORMAT = 2  # of the served graph: raise it, and every graph and engine is made anew
 _SHOWN = 16  # hex digits of a digest in a file's name
 
 
@@ -104,27 +104,36 @@ def _calibration_file(bench: Material, folder: Path) -> Path:
 
 
 def load_body(manifest: Manifest, weights: Path, folder: Path, tell: Tell) -> onnx.ModelProto:
-    """Read an ONNX file, or what was exported from a checkpoint. Raises ModelError, BuildError, WeightsError."""
-    if weights.suffix != ".onnx":
-        weights = _exported(manifest, weights, folder, tell)
-    try:
-        body = onnx.load(weights)
-        onnx.checker.check_model(body)
-    except Exception as error:  # protobuf's and onnx's errors have no base of their own
-        reason = str(error).partition("\n")[0].strip(" .")
-        raise ModelError(f"{weights} is no ONNX network ({reason}): download or export it again") from error
-    return body
+    """Read an ONNX file, or export a checkpoint, for batches of any size; once, as every recipe starts with it.
 
-
-def _exported(manifest: Manifest, weights: Path, folder: Path, tell: Tell) -> Path:
-    """Export a checkpoint once: it takes a while, and every recipe starts with it."""
+    Raises ModelError, BuildError, WeightsError.
+    """
     target = folder / f"{manifest.name}-{_source_digest(manifest, weights)[:_SHOWN]}.body.onnx"
     with exclusively(target):
         if not target.is_file():
-            from engines.build.export import export_body  # torch
+            save_atomically(_body(manifest, weights, tell), target)
+    return read_onnx(target)
 
-            save_atomically(export_body(manifest, weights, tell), target)
-    return target
+
+def _body(manifest: Manifest, weights: Path, tell: Tell) -> onnx.ModelProto:
+    if weights.suffix != ".onnx":
+        from engines.build.export import export_body  # torch
+
+        return export_body(manifest, weights, tell)
+    from engines.build.rebatch import for_any_batch
+
+    return for_any_batch(read_onnx(weights), manifest.name)
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file, with the weights that may lie beside it. Raises ModelError."""
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except Exception as error:  # protobuf's and onnx's errors have no base of their own
+        reason = str(error).partition("\n")[0].strip(" .")
+        raise ModelError(f"{path} is no ONNX network ({reason}): download or export it again") from error
+    return model
 
 
 def in_precision(body: onnx.ModelProto, recipe: Recipe) -> onnx.ModelProto:
