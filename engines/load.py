@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 
 from engines.build.base import GraphPrecision, Material, Order, Profile, Recipe, Tell, silent
@@ -16,7 +15,7 @@ from engines.build.obtain import obtain, stale
 from engines.build.rebuild import Rebuild
 from engines.decoders import DetectOptions
 from engines.decoders.candidates import DecodeCandidates
-from engines.errors import BuildError, EngineError, RuntimeUnavailable
+from engines.errors import BuildError, EngineError, RuntimeUnavailable, WeightsError
 from engines.manifest import Manifest
 from engines.model import Model
 from engines.preprocess import Preprocess, PreprocessSpec
@@ -71,15 +70,44 @@ _FINISHED = {"yolov10"}  # decoders of networks that find everything once
 
 
 def open_first(bench: Material, prefer: Sequence[str], options: RuntimeOptions, upkeep: Upkeep) -> Runtime:
-    """Open a model's candidates on the first runtime that works. Raises the fault of the last where none does."""
-    names = usable(prefer)
-    for name, following in pairwise(names):
+    """Open a model's candidates on the first runtime that works.
+
+    Where none does, raises the fault of the last that is *prefer*red; or, where nobody prefers any, that of the best
+    one that is here: what those after it lack is not what is wrong.
+    """
+    faults: list[EngineError] = []
+    for name in usable(prefer):
         try:
-            return open_on(name, bench, options, upkeep)
-        except (RuntimeUnavailable, BuildError) as error:
-            # One that nobody asked for is passed over in silence: every machine lacks most of them.
-            log.log(logging.WARNING if prefer else logging.DEBUG, "%s; going on with %s", error, following)
-    return open_on(names[-1], bench, options, upkeep)
+            runtime = open_on(name, bench, options, upkeep)
+        except (RuntimeUnavailable, BuildError, WeightsError) as error:  # PyTorch may want weights of its own
+            faults.append(error)
+            continue
+        for fault in faults:
+            # One that nobody asked for and that is not here is passed over in silence: every machine lacks most.
+            said = prefer or isinstance(fault, BuildError)
+            log.log(logging.WARNING if said else logging.DEBUG, "%s; going on with %s", fault, name)
+        return runtime
+    told = faults[-1] if prefer else next((fault for fault in faults if isinstance(fault, BuildError)), faults[-1])
+    for fault in faults:
+        if prefer and fault is not told:
+            log.warning("%s", fault)
+    raise told
+
+
+def working(options: RuntimeOptions) -> list[str]:
+    """List the runtimes that are installed and whose device is here, the best first. Raises RuntimeUnavailable."""
+    names = usable()
+    found = [name for name in names if _works(name, options)]
+    return found or names[-1:]
+
+
+def _works(name: str, options: RuntimeOptions) -> bool:
+    try:
+        require(name, options)
+    except RuntimeUnavailable as error:
+        log.debug("%s", error)
+        return False
+    return True
 
 
 def open_on(name: str, bench: Material, options: RuntimeOptions, upkeep: Upkeep) -> Runtime:
@@ -142,6 +170,9 @@ GRAPHS: dict[str, dict[Precision, GraphPrecision]] = {
     "onnxruntime": {"auto": "fp32", "fp32": "fp32", "fp16": "fp16", "int8": "int8"},
     "pytorch": {"auto": "fp32", "fp32": "fp32", "fp16": "fp16", "bf16": "bf16"},
 }
+
+
+HEEDS_GOALS = frozenset({"openvino"})  # the others do the same for throughput and for latency
 
 
 def preprocess_spec(manifest: Manifest) -> PreprocessSpec:

@@ -49,6 +49,13 @@ def _place(source_hw: Size, spec: PreprocessSpec) -> _Place:
     return _Place(slice(top, top + height), slice(left, left + width), (width, height), geometry)
 
 
+def placed(image: Image, spec: PreprocessSpec) -> Image:
+    """Place one RGB image (H, W, 3) of any size, in memory of its own."""
+    pixels, _ = _Canvas(spec, 1).put([image])
+    alone: Image = pixels[0]
+    return alone
+
+
 class Preprocess:
     """Place RGB images (H, W, 3) of any size into one buffer that is used again and again.
 

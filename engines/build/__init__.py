@@ -6,6 +6,7 @@ from importlib import import_module
 
 from engines.build.base import Builder
 from engines.errors import RuntimeUnavailable
+from engines.runtimes import BACKENDS
 
 # ONNX Runtime has none: what it opens is the served graph itself.
 BUILDERS = {
@@ -22,5 +23,7 @@ def open_builder(runtime: str) -> Builder:
     try:
         builder: Builder = getattr(import_module(module), name)()
     except ImportError as error:
-        raise RuntimeUnavailable(f"engines for {runtime} cannot be built here ({error}): install it") from error
+        raise RuntimeUnavailable(
+            f"engines for {runtime} cannot be built here ({error}): {BACKENDS[runtime].install}"
+        ) from error
     return builder

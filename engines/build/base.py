@@ -80,6 +80,9 @@ class Order:
     targets: tuple[str, ...] = ()  # compute capabilities of other machines, "sm_86"; empty: the device here
 
 
+PORTABLE = "portable"  # the device of an engine that is finished where it runs, on any
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """What an engine is bound to besides its order: another version or device cannot be trusted to run it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import cv2
 import numpy as np
 import onnxruntime as ort
 from spox import Tensor, argument, build
@@ -15,8 +14,8 @@ from engines.build.heads import Place, decode
 from engines.build.quantise import Bound, Loss, output_error
 from engines.decoders import DetectOptions
 from engines.decoders.candidates import DecodeCandidates
-from engines.geometry import letterbox, placed_hw, stretch
 from engines.manifest import Manifest
+from engines.preprocess import PreprocessSpec, placed
 from engines.types import Array, Detections, Geometry, Image
 
 FRAMES = 48  # more of them change no range much, and each costs a pass at every step
@@ -26,8 +25,10 @@ _UNSURE = 0.05  # what an int8 network finds is asked for with this confidence: 
 
 def place(manifest: Manifest, images: Iterable[Image]) -> Iterator[Image]:
     """Place images (H, W, 3) RGB of any size into the network's input size, as the manifest says."""
+    told = manifest.preprocess
+    spec = PreprocessSpec(told.size, told.resize, told.align, told.pad)
     for image in images:
-        yield _placed(manifest, image)
+        yield placed(image, spec)
 
 
 def calibration_digest(images: Iterable[Image]) -> str:
@@ -37,22 +38,6 @@ def calibration_digest(images: Iterable[Image]) -> str:
         digest.update(f"{image.shape}".encode())
         digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()
-
-
-def _placed(manifest: Manifest, image: Image) -> Image:
-    told = manifest.preprocess
-    (rows, columns), geometry = _geometry(manifest, image)
-    left, top = (int(offset) for offset in geometry.offset_xy)
-    canvas: Image = np.full((*told.size, 3), told.pad, np.uint8)
-    canvas[top : top + rows, left : left + columns] = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_LINEAR)
-    return canvas
-
-
-def _geometry(manifest: Manifest, image: Image) -> tuple[tuple[int, int], Geometry]:
-    told, (height, width) = manifest.preprocess, image.shape[:2]
-    if told.resize == "stretch":
-        return told.size, stretch((height, width), told.size)
-    return placed_hw((height, width), told.size), letterbox((height, width), told.size, told.align)
 
 
 def detection_bound(manifest: Manifest) -> Bound:

@@ -5,28 +5,22 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
 
 from engines.build.base import Material, Recipe, Tell, silent
-from engines.download import exclusively
+from engines.build.files import alone, on_disk, write_whole
+from engines.build.graphs import Origin, graphs_dir, save, whole
 from engines.errors import BuildError, ModelError
 from engines.manifest import Manifest
 from engines.runtimes.checks import check_file
 from engines.sampling import spread
 from engines.types import Image, PixelInput
-from engines.zoo import cache_dir
 
 _FORMAT = 2  # of the served graph: raise it, and every graph and engine is made anew
 _SHOWN = 16  # hex digits of a digest in a file's name
-
-
-def graphs_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """Tell where served graphs are kept."""
-    return cache_dir(environ).parent / "graphs"
 
 
 def material(manifest: Manifest, weights: Path, folder: Path | None = None, tell: Tell = silent) -> Material:
@@ -47,28 +41,28 @@ class _Bench:
         self._source = _source_digest(manifest, weights)
 
     def digest(self, recipe: Recipe) -> str:
-        told = [self._source, recipe.precision, recipe.layout, recipe.calibration]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        return _digest(self._source, recipe)
 
     def graph(self, recipe: Recipe) -> Path:
         target = self._folder / f"{self._manifest.name}-{self.digest(recipe)[:_SHOWN]}.onnx"
-        if target.is_file():
+        if whole(target):
             return target
         if recipe.precision == "int8":
             raise BuildError(
                 f"{self._manifest.name} is not calibrated for int8: run `streamer models build {self._manifest.name} "
                 "--precision int8 --calibrate VIDEO` with a video of your own"
             )
-        with exclusively(target):
-            if not target.is_file():  # another process may have made it while this one waited
+        with alone(target):
+            if not whole(target):  # another process may have made it while this one waited
                 self._make(target, recipe)
         return target
 
     def _make(self, target: Path, recipe: Recipe) -> None:
         from engines.build.fold import fold  # spox: needed only where a graph is made
 
+        origin = Origin(self._manifest.name, str(self._weights.resolve()), recipe, self.digest(recipe))
         body = load_body(self._manifest, self._weights, self._folder, self._tell)
-        save_atomically(fold(in_precision(body, recipe), self._manifest, recipe), target)
+        save(fold(in_precision(body, recipe), self._manifest, recipe), target, origin)
 
 
 def calibrated(bench: Material, images: Iterable[Image], tell: Tell, folder: Path | None = None) -> Recipe:
@@ -80,17 +74,25 @@ def calibrated(bench: Material, images: Iterable[Image], tell: Tell, folder: Pat
     from engines.build.fold import fold
     from engines.build.quantise import quantise
 
-    manifest = bench.manifest
-    placed = list(place(manifest, spread(images, FRAMES)))
-    digest = calibration_digest(placed)
-    folder = folder or graphs_dir()
-    body = load_body(manifest, bench.weights, folder, tell)
-    body = quantise(body, placed, pixel_input(manifest), tell, detection_bound(manifest))
-    for layout in ("raw", "candidates"):
-        recipe = Recipe("int8", layout, digest)
-        save_atomically(fold(body, manifest, recipe), folder / f"{manifest.name}-{bench.digest(recipe)[:_SHOWN]}.onnx")
-    _calibration_file(bench, folder).write_text(digest + "\n", encoding="ascii")
+    manifest, folder = bench.manifest, folder or graphs_dir()
+    latest = _calibration_file(bench, folder)
+    with alone(latest):  # held all the while: where nothing can be written, that is found out first
+        placed = list(place(manifest, spread(images, FRAMES)))
+        digest = calibration_digest(placed)
+        body = load_body(manifest, bench.weights, folder, tell)
+        body = quantise(body, placed, pixel_input(manifest), tell, detection_bound(manifest))
+        for layout in ("raw", "candidates"):
+            recipe = Recipe("int8", layout, digest)
+            _keep(fold(body, manifest, recipe), bench, recipe, folder)
+        with on_disk(latest):
+            write_whole(latest, f"{digest}\n".encode())
     return recipe
+
+
+def _keep(graph: onnx.ModelProto, bench: Material, recipe: Recipe, folder: Path) -> None:
+    target = folder / f"{bench.manifest.name}-{bench.digest(recipe)[:_SHOWN]}.onnx"
+    with alone(target):
+        save(graph, target, Origin(bench.manifest.name, str(bench.weights.resolve()), recipe, bench.digest(recipe)))
 
 
 def calibration_of(bench: Material, folder: Path | None = None) -> str | None:
@@ -108,10 +110,12 @@ def load_body(manifest: Manifest, weights: Path, folder: Path, tell: Tell) -> on
 
     Raises ModelError, BuildError, WeightsError.
     """
-    target = folder / f"{manifest.name}-{_source_digest(manifest, weights)[:_SHOWN]}.body.onnx"
-    with exclusively(target):
-        if not target.is_file():
-            save_atomically(_body(manifest, weights, tell), target)
+    source = _source_digest(manifest, weights)
+    target = folder / f"{manifest.name}-{source[:_SHOWN]}.body.onnx"
+    with alone(target):
+        if not whole(target):
+            origin = Origin(manifest.name, str(weights.resolve()), Recipe(), _digest(source, Recipe()))
+            save(_body(manifest, weights, tell), target, origin)
     return read_onnx(target)
 
 
@@ -151,22 +155,9 @@ def pixel_input(manifest: Manifest) -> PixelInput:
     return PixelInput(told.channels, told.mean, told.std)
 
 
-def save_atomically(model: onnx.ModelProto, target: Path) -> None:
-    """Write a model whole or not at all. Raises BuildError where the folder takes no files."""
-    partial = target.with_suffix(f".{os.getpid()}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(model.SerializeToString())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise BuildError(
-            f"{target} cannot be written ({error.strerror}): free some space, or set XDG_CACHE_HOME "
-            "to a folder that takes it"
-        ) from error
+def _digest(source: str, recipe: Recipe) -> str:
+    told = [source, recipe.precision, recipe.layout, recipe.calibration]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def _source_digest(manifest: Manifest, weights: Path) -> str:

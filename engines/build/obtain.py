@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from engines.build import BUILDERS, open_builder
-from engines.build.base import Builder, Material, Order, Tell, silent
-from engines.build.cache import EngineCache, Entry, Lookup
+from engines.build.base import PORTABLE, Builder, Material, Order, Tell, silent
+from engines.build.cache import EngineCache, Entry, Fault, Lookup
 from engines.build.sidecar import TITLES, Label, label
 
 
@@ -20,7 +21,11 @@ def obtain(material: Material, runtime: str, order: Order, cache: EngineCache, t
         return material.graph(order.recipe)
     builder = open_builder(runtime)
     wanted = label(material, runtime, order, builder.identity(order))
-    return cache.find(wanted, builder.fault).path or _build_once(builder, material, wanted, cache, tell)
+    return (
+        cache.find(wanted, builder.fault).path
+        or brought(wanted, cache, builder.fault)
+        or _build_once(builder, material, wanted, cache, tell)
+    )
 
 
 def lookup(material: Material, runtime: str, order: Order, cache: EngineCache) -> Lookup:
@@ -38,9 +43,27 @@ def stale(material: Material, runtime: str, order: Order, cache: EngineCache) ->
         return None
     builder = open_builder(runtime)
     wanted = label(material, runtime, order, builder.identity(order))
-    if cache.find(wanted, builder.fault).path:
+    if cache.find(wanted, builder.fault).path or brought(wanted, cache, builder.fault):
         return None
     return next((entry for entry in cache.entries() if entry.sidecar.label.same_order(wanted)), None)
+
+
+def brought(wanted: Label, cache: EngineCache, fault: Fault) -> Path | None:
+    """Find an engine that was built elsewhere for GPUs like the one here, or for all of them (TensorRT-RTX)."""
+    if wanted.order.targets:
+        return None
+    capability = wanted.identity.device.rpartition(" ")[2]
+    for entry in cache.entries():
+        had = entry.sidecar.label
+        here = replace(
+            had,
+            order=replace(had.order, targets=()),
+            identity=replace(had.identity, device=wanted.identity.device),
+        )
+        fits = had.identity.device == PORTABLE or capability in had.identity.device.split("+")
+        if fits and here == wanted and (path := cache.find(had, fault).path):
+            return path
+    return None
 
 
 def _build_once(builder: Builder, material: Material, wanted: Label, cache: EngineCache, tell: Tell) -> Path:

@@ -15,6 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, version_converter
 from onnx.inliner import inline_local_functions
 
+from engines.build.shapes import list_only_fed
 from engines.errors import BuildError
 from engines.types import Array
 
@@ -35,6 +36,7 @@ def typed(body: onnx.ModelProto, precision: Literal["fp16", "bf16"]) -> onnx.Mod
     """
     _refuse_subgraphs(body)
     model = _inferred(_raised(inline_local_functions(body) if body.functions else body, _OLDEST[precision]))
+    list_only_fed(model)
     _Retyping(model, precision).run()
     return _inferred(model)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from engines import zoo
 from engines.build.base import Built, Identity, Material, Order, Recipe, Tell
@@ -64,11 +66,19 @@ def _checkpoint(material: Material, tell: Tell) -> Path:
 
 
 def _export(served: Served, manifest: Manifest, recipe: Recipe) -> bytes:
-    frames = torch.zeros(2, *manifest.preprocess.size, 3, dtype=torch.uint8)  # two: one would become a constant
+    frames = torch.zeros(2, *manifest.preprocess.size, 3, dtype=torch.uint8)
     facts = {"model": manifest.name, "precision": recipe.precision, "layout": recipe.layout}
+    return export_program(served, frames, facts)
+
+
+def export_program(network: nn.Module, example: torch.Tensor, facts: Mapping[str, str]) -> bytes:
+    """Make a .pt2 of a network that takes a tensor and gives named ones, for any number of rows.
+
+    *example* has two rows or more: one would become a constant.
+    """
     file = io.BytesIO()
     with quiet(), torch.no_grad():
-        program = torch.export.export(served, (frames,), dynamic_shapes=({0: torch.export.Dim("N")},))
+        program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("N")},))
         program.example_inputs = None  # they would be pickled
-        torch.export.save(program, file, extra_files={pt2.FACTS: json.dumps(facts)})
+        torch.export.save(program, file, extra_files={pt2.FACTS: json.dumps(dict(facts))})
     return file.getvalue()

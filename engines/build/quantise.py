@@ -27,6 +27,7 @@ import onnxruntime as ort
 from onnx import helper, numpy_helper, version_converter
 
 from engines.build.base import Tell
+from engines.build.shapes import list_only_fed
 from engines.errors import BuildError
 from engines.types import Array, Float, Image, PixelInput
 
@@ -167,15 +168,14 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
 def _raised(body: onnx.ModelProto) -> onnx.ModelProto:
     """Copy a body to an opset that has per-channel QDQ."""
     version = next(opset.version for opset in body.opset_import if opset.domain in ("", "ai.onnx"))
-    if version >= _OLDEST:
-        return _copy(body)
     try:
-        model = version_converter.convert_version(body, _OPSET)
+        model = _copy(body) if version >= _OLDEST else version_converter.convert_version(body, _OPSET)
     except RuntimeError as error:
         raise BuildError(
             f"the network's opset {version} cannot be raised to {_OPSET} for int8 ({error}): export it anew"
         ) from error
     model.ir_version = max(model.ir_version, _IR_VERSION)
+    list_only_fed(model)
     return model
 
 
@@ -192,9 +192,10 @@ def _groups(model: onnx.ModelProto) -> list[_Group]:
 
 
 def _constant(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> _Conv | None:
-    if not all(name in constants for name in node.input[1:]):
+    names = [name for name in node.input[1:] if name]  # a bias that is left out may have an empty one
+    if not all(name in constants for name in names):
         return None
-    weights, *bias = (numpy_helper.to_array(constants[name]) for name in node.input[1:])
+    weights, *bias = (numpy_helper.to_array(constants[name]) for name in names)
     if weights.ndim != 4 or weights.dtype != np.float32:
         return None
     return _Conv(node, weights, bias[0] if bias else np.zeros(len(weights), np.float32))

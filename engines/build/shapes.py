@@ -17,6 +17,8 @@ from engines.runtimes.untracked import ov
 
 Shape: TypeAlias = tuple[int | None, ...]
 
+_UNLISTED = 4  # the IR version that lets weights be no inputs
+
 
 def known_shape(value: onnx.ValueInfoProto) -> Shape:
     """Read a tensor's shape; None for an axis that is dynamic, and () where nothing is said."""
@@ -47,6 +49,17 @@ def image_input(body: onnx.ModelProto, name: object) -> onnx.ValueInfoProto:
             f"{name}: the network takes {shape[0]} images at a time, never fewer: export it for one, or for any number"
         )
     return image
+
+
+def list_only_fed(model: onnx.ModelProto) -> None:
+    """Take weights off the list of inputs, where files before IR version 4 have them, in place.
+
+    There they could be fed, and would have to be as soon as a weight of another type or name stands in for them.
+    """
+    stored = {tensor.name for tensor in model.graph.initializer}
+    for value in [value for value in model.graph.input if value.name in stored]:
+        model.graph.input.remove(value)
+    model.ir_version = max(model.ir_version, _UNLISTED)
 
 
 def described(value: onnx.ValueInfoProto) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorrt_rtx as trt
 
-from engines.build.base import Built, Identity, Material, Order, Tell
+from engines.build.base import PORTABLE, Built, Identity, Material, Order, Tell
 from engines.build.trt_common import build_engine
 from engines.errors import BuildError, RuntimeUnavailable
 from engines.runtimes.cuda import find_gpu
@@ -62,7 +62,7 @@ def _device(order: Order) -> str:
         return "+".join(_shown(name) for name in compute_capabilities(order.targets))
     gpu = find_gpu()
     if gpu is None:
-        return "portable"
+        return PORTABLE
     capability = gpu.rpartition(" ")[2]
     try:
         compute_capabilities([capability])

@@ -57,4 +57,6 @@ class Overlapping(Runtime, Protocol):
     def start(self, feeds: Mapping[str, Array]) -> Callable[[], Mapping[str, Array]]: ...  # both raise ModelError
 
 
+LANES = 3  # one batch is being read by whoever finishes, one waits for that, and one is begun meanwhile
+
 Opener: TypeAlias = Callable[[Path, RuntimeOptions], Runtime]  # raises RuntimeUnavailable, ModelError

@@ -11,7 +11,7 @@ import numpy as np
 
 from engines.boxes import iou
 from engines.errors import EngineError
-from engines.runtimes.base import Overlapping, Runtime
+from engines.runtimes.base import LANES, Overlapping, Runtime
 from engines.types import Array, TensorSpec
 
 Outputs: TypeAlias = Mapping[str, Array]
@@ -63,7 +63,7 @@ class Opening:
         runtime = self._opener(self._building.result())
         try:
             runtime.infer(_blank(runtime))  # the first batch allocates, and may compile
-        except EngineError:
+        except BaseException:
             runtime.close()
             raise
         return runtime
@@ -78,7 +78,7 @@ class Handover:
 
     def __init__(self, current: Runtime, coming: Coming, agree: Agree, tell: Tell, batches: int = 3) -> None:
         self.inputs, self.outputs, self.max_batch = current.inputs, current.outputs, current.max_batch
-        self.lanes = current.lanes if isinstance(current, Overlapping) else 2
+        self.lanes = current.lanes if isinstance(current, Overlapping) else LANES
         self._serving = _in_lanes(current, self.lanes)
         self._coming, self._agree, self._tell = coming, agree, tell
         self._left = batches

@@ -28,6 +28,7 @@ from engines.types import Array, TensorSpec
 log = logging.getLogger(__name__)
 
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+_EXACT = (_CUDA, {"use_tf32": "0"})  # it would round what fp32 promises to keep; who wants speed takes fp16
 _SHOWN = {_CUDA: "CUDA", _CPU: "CPU"}
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -163,7 +164,7 @@ def _open(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
     with redirect_stdout(StringIO()):  # prints what it cannot find
         getattr(ort, "preload_dlls", lambda: None)()  # CUDA's libraries as pip installs them; since 1.21
     try:
-        session = ort.InferenceSession(str(path), options, providers=[_CUDA, _CPU], enable_fallback=0)
+        session = ort.InferenceSession(str(path), options, providers=[_EXACT, _CPU], enable_fallback=0)
         reason = None if session.get_providers()[0] == _CUDA else _missing_library()
     except Exception as error:  # noqa: BLE001 - its errors have no base of their own
         session = ort.InferenceSession(str(path), options, providers=[_CPU])

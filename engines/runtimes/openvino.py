@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ import numpy as np
 from engines.build.sidecar import Sidecar
 from engines.build.sidecar import read as read_sidecar
 from engines.errors import ModelError, RuntimeUnavailable
-from engines.runtimes.base import Precision, RuntimeOptions
+from engines.runtimes.base import LANES, Precision, RuntimeOptions
 from engines.runtimes.checks import REOPEN, RERUN, check_batch, check_feeds, check_file, ragged, translated
 from engines.runtimes.cores import cores
 from engines.runtimes.untracked import ov
@@ -163,7 +163,7 @@ class OpenVinoRuntime:
     size is compiled for the size that it is fed, again whenever that changes.
     """
 
-    lanes = 3  # one being read by the caller, one running, one waiting for its turn
+    lanes = LANES
 
     def __init__(self, path: Path, network: _Network, max_batch: int) -> None:
         self.inputs, self.outputs = network.inputs, network.outputs
@@ -217,7 +217,7 @@ class OpenVinoRuntime:
 
     def close(self) -> None:
         if self._compiled is not None:
-            self._compiled.wait()
+            self._compiled.settle()
         self._network = self._compiled = None
 
     def _running(self) -> AbstractContextManager[None]:
@@ -228,7 +228,7 @@ class OpenVinoRuntime:
         if self._compiled is not None and self._compiled.shapes == shapes:
             return self._compiled
         if self._compiled is not None:
-            self._compiled.wait()
+            self._compiled.settle()
         return self._compile(shapes)
 
     def _compile(self, shapes: Sequence[tuple[int, ...]]) -> _Compiled:
@@ -257,9 +257,10 @@ class _Compiled:
         data: bytes = self._network.export_model().getvalue()
         return data
 
-    def wait(self) -> None:
+    def settle(self) -> None:
+        """Wait for every batch that is under way."""
         for lane in self._lanes:
-            lane.wait()
+            lane.settle()
 
 
 class _Lane:
@@ -267,7 +268,8 @@ class _Lane:
 
     def __init__(self, network: ov.CompiledModel, names: Sequence[str], max_batch: int) -> None:
         self._network = network
-        self._rows = 0
+        self._rows = 0  # of the batch that was begun last
+        self._running = 0  # of its rows
         self._feeds: Sequence[Array] = ()
         self._requests: list[ov.InferRequest] = []
         # By their place: compiled, an output also answers to the names of what was fused into it.
@@ -279,24 +281,32 @@ class _Lane:
     def start(self, feeds: Sequence[Array], rows: int) -> None:
         while len(self._requests) < rows:
             self._requests.append(self._new_request(len(self._requests)))
-        self.wait()  # whoever gave up on a batch has not waited for it
+        self.settle()  # whoever gave up on a batch has not waited for it
         self._feeds = feeds  # what the requests read must live as long as they run
-        self._rows = 0
+        self._rows = rows
         for row, request in enumerate(self._requests[:rows]):
             for i, feed in enumerate(feeds):
                 request.set_input_tensor(i, ov.Tensor(feed[row : row + 1], shared_memory=True))
             request.start_async()
-            self._rows += 1
+            self._running += 1
 
     def finish(self) -> dict[str, Array]:
-        self.wait()
+        self._wait()
         return {name: output[: self._rows] for name, output in self._outputs.items()}
 
-    def wait(self) -> None:
+    def settle(self) -> None:
+        """Wait for what is under way; what becomes of it is for `finish` to say, or for nobody."""
+        with suppress(RuntimeError):
+            self._wait()
+
+    def _wait(self) -> None:
         """Wait for every row: nobody may touch the memory of a request that runs, whatever happens to another."""
-        with ExitStack() as running:
-            for request in self._requests[: self._rows]:
-                running.callback(request.wait)
+        try:
+            with ExitStack() as running:
+                for request in self._requests[: self._running]:
+                    running.callback(request.wait)
+        finally:
+            self._running = 0  # a request that failed says so again each time that it is asked
 
     def _new_request(self, row: int) -> ov.InferRequest:
         request = self._network.create_infer_request()

@@ -124,7 +124,8 @@ class _Cuda:
                 staged[:rows].numpy()[:] = feed
                 into[:rows].copy_(staged[:rows], non_blocking=True)
             if rows not in self._captured:
-                self._captured[rows] = _Captured(self._network, [feed[:rows] for feed in self._feeds], self._stream)
+                with _exact():
+                    self._captured[rows] = _Captured(self._network, [feed[:rows] for feed in self._feeds], self._stream)
             outputs = self._captured[rows].replay()
         self._stream.synchronize()
         return {name: output.numpy() for name, output in outputs.items()}
@@ -152,6 +153,17 @@ class _Captured:
         for name, output in self._outputs.items():
             self._read[name].copy_(output, non_blocking=True)
         return self._read
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """Keep cuDNN from TF32, its default, which rounds what fp32 promises to keep; a graph keeps what was chosen."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from engines.errors import ModelError
+from engines.runtimes.base import LANES
 from engines.runtimes.checks import check_feeds
 from engines.runtimes.device import Buffer, Device, DeviceError, Graph, OutOfMemory
 from engines.types import Array, TensorSpec
@@ -43,7 +44,7 @@ class Network:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     least: int  # rows of the smallest batch that it takes; smaller ones are padded
-    most: int
+    most: int  # rows of the largest; larger ones go through it in parts
     scratch: int  # bytes that the contexts of one lane share while they run; 0 where they have their own
     captures_itself: bool  # whether its library makes CUDA graphs, and one context does for every batch size
     new_context: Callable[[int], Context]  # given the address of the scratch memory
@@ -54,11 +55,11 @@ class Network:
 class TrtRuntime:
     """A network on a GPU. `infer` has a lane of its own, `start` three, made when they are first needed."""
 
-    lanes = 3  # one being read by the caller, one running, one copying
+    lanes = LANES
 
     def __init__(self, network: Network, device: Device, max_batch: int, title: str) -> None:
         self.inputs, self.outputs = network.inputs, network.outputs
-        self.max_batch = min(max_batch, network.most)
+        self.max_batch = max_batch
         self._network: Network | None = network
         self._device, self._title = device, title
         self._turns: deque[Lane] = deque()
@@ -135,7 +136,8 @@ class Lane:
     def __init__(self, network: Network, device: Device, max_batch: int) -> None:
         self._network = network
         self._lock = Lock()  # one thread may finish while another closes
-        capacity = max(max_batch, network.least)
+        self.most = min(network.most, max(max_batch, network.least))  # rows that run at a time
+        capacity = -(-max_batch // self.most) * self.most
         with ExitStack() as undo:
             self.stream = device.stream()
             undo.callback(self.stream.close)
@@ -143,7 +145,7 @@ class Lane:
             self.host = {s.name: device.pinned((capacity, *_row(s)), s.dtype) for s in specs}
             self.buffers: dict[str, Buffer] = {}
             for spec in specs:
-                self.buffers[spec.name] = device.allocate(self.host[spec.name].nbytes)
+                self.buffers[spec.name] = device.allocate(self.host[spec.name][: self.most].nbytes)
                 undo.callback(self.buffers[spec.name].free)
             self._scratch = device.allocate(network.scratch)
             undo.callback(self._scratch.free)
@@ -181,10 +183,9 @@ class Lane:
                 try:
                     self.stream.wait()
                 finally:
-                    for size in self._sizes.values():
-                        size.close()
-                    self._sizes.clear()
                     self._shared = None  # contexts go before the memory that they use
+                    while self._sizes:
+                        self._sizes.popitem()[1].close()
 
     def _size(self, rows: int) -> _Size:
         if rows not in self._sizes:
@@ -203,7 +204,7 @@ class _Size:
 
     def __init__(self, network: Network, lane: Lane, context: Context, rows: int) -> None:
         self._network, self._lane, self._context = network, lane, context
-        self._rows, self._run_rows = rows, max(rows, network.least)
+        self._rows, self._run_rows = rows, min(max(rows, network.least), lane.most)
         self._ran = False
         self._graph: Graph | None = None
         self.refusal = ""  # why there is no graph
@@ -239,11 +240,13 @@ class _Size:
 
     def _enqueue(self) -> None:
         lane, network = self._lane, self._network
-        for spec in network.inputs:
-            lane.stream.upload(lane.host[spec.name][: self._run_rows], lane.buffers[spec.name])
-        _insist(self._context.execute_async_v3(lane.stream.handle), network)
-        for spec in network.outputs:
-            lane.stream.download(lane.buffers[spec.name], lane.host[spec.name][: self._rows])
+        for start in range(0, self._rows, self._run_rows):
+            end = start + self._run_rows
+            for spec in network.inputs:
+                lane.stream.upload(lane.host[spec.name][start:end], lane.buffers[spec.name])
+            _insist(self._context.execute_async_v3(lane.stream.handle), network)
+            for spec in network.outputs:
+                lane.stream.download(lane.buffers[spec.name], lane.host[spec.name][start : min(end, self._rows)])
 
 
 class _Refused(Exception):  # noqa: N818 - never leaves this module

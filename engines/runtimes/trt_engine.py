@@ -39,19 +39,25 @@ _DTYPES = {
 def open_gpu(name: str, options: RuntimeOptions) -> CudaDevice:
     """Open the GPU. Raises RuntimeUnavailable where there is none."""
     try:
-        return CudaDevice(options.goal)
+        device = CudaDevice(options.goal)
+        device.memory()  # makes the GPU's context, without which RTX takes the kernels it has kept for another GPU's
     except DeviceError as error:
         raise RuntimeUnavailable(
             f"{name} finds no GPU here ({error}): install an NVIDIA driver, or take another runtime"
         ) from error
+    return device
 
 
 def read_engine(trt: Any, path: Path, device: Device) -> tensorrt_rtx.ICudaEngine:
     """Deserialise an engine. Raises ModelError when it is damaged, of another version, or for another GPU."""
     check_file(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}): correct its permissions, or {REBUILD}") from error
     with listening(trt) as errors:
         runtime: tensorrt_rtx.Runtime = trt.Runtime(logger(trt))
-        engine = runtime.deserialize_cuda_engine(path.read_bytes())
+        engine = runtime.deserialize_cuda_engine(data)
     if engine is None:
         why = errors[0] if errors else "it does not say why"
         raise ModelError(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
+from types import FrameType
 from typing import TextIO
 
-DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 COMMANDS = {
     "run": "run a pipeline, live, until its sources end or Ctrl-C",
@@ -26,18 +29,46 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed while running, 2 wrong input, 130 interrupted."""
     debug = False
-    try:
-        args = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
-        debug = args.debug
-        _log_to_stderr(logging.DEBUG if debug else logging.WARNING)
-        code: int = args.job(args)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the outermost border: what gets here is for a person to read
-        if debug:
-            traceback.print_exc()
-        return _explain(error)
+    with _endings() as signals:
+        try:
+            args = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
+            debug = args.debug
+            _log_to_stderr(logging.DEBUG if debug else logging.WARNING)
+            code: int = args.job(args)
+        except KeyboardInterrupt:
+            return _ended_by(signals)
+        except Exception as error:  # noqa: BLE001 - the outermost border: what gets here is for a person to read
+            if debug:
+                traceback.print_exc()
+            return _ended_by(signals) if signals else _explain(error)
     return code
+
+
+@contextmanager
+def _endings() -> Iterator[list[int]]:
+    """Interrupt the main thread on Ctrl-C and SIGTERM, so that all is tidied up; yield a list of those that came.
+
+    A library that is called back or just being imported may make a fault of its own of an interrupt.
+    """
+    came: list[int] = []
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only that one is told of signals
+        yield came
+        return
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ended_by(signals: Sequence[int]) -> int:
+    return TERMINATED if signals and signals[0] == signal.SIGTERM else INTERRUPTED
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:

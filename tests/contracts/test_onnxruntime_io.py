@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import networks
 import numpy as np
@@ -161,6 +162,22 @@ def test_a_cuda_package_without_cuda_is_one_warning_and_the_cpu(
     assert "libonnxruntime_providers_cuda.so: cannot open shared object file" in warning
     assert "goes on with the CPU" in warning
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_cuda_is_kept_from_rounding_what_fp32_promises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It computes in TF32 by default."""
+    asked: list[list[object]] = []
+
+    class Listening(ort.InferenceSession):  # type: ignore[misc]  # onnxruntime has no types
+        def __init__(self, *args: object, **options: Any) -> None:
+            asked.append(options["providers"])
+            super().__init__(*args, **options)
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "InferenceSession", Listening)
+    open_onnxruntime(save(tmp_path / "m.onnx", 1, "y"), BATCH_OF_4)
+    assert asked[0] == [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
 
 
 def test_opening_a_network_prints_nothing(tmp_path: Path) -> None:

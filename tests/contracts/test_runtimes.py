@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import networks
 import numpy as np
@@ -17,6 +18,9 @@ from engines.runtimes import BACKENDS, available, open_runtime, usable
 from engines.runtimes.base import Runtime, RuntimeOptions
 from engines.runtimes.cores import cores
 from engines.runtimes.fake import FakeRuntime
+from engines.runtimes.fake_device import FakeContext, FakeDevice
+from engines.runtimes.trt_core import Network as EngineNetwork
+from engines.runtimes.trt_core import TrtRuntime
 from engines.types import Array, TensorSpec
 
 Open = Callable[[Path, RuntimeOptions], Runtime]
@@ -56,24 +60,61 @@ def two_outputs(batch: int | str) -> Network:
     )
 
 
+FAKE_INPUTS = (TensorSpec("x", F32, (None, 2, 3)),)
+FAKE_OUTPUTS = (TensorSpec("double", F32, (None, 2, 3)), TensorSpec("sums", F32, (None, 2)))
+
+
+def double_and_sums(feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+    return {"double": feeds["x"] * 2, "sums": feeds["x"].sum(axis=2)}
+
+
 def fake(_path: Path, options: RuntimeOptions) -> Runtime:
-    return FakeRuntime(
-        lambda feeds: {"double": feeds["x"] * 2, "sums": feeds["x"].sum(axis=2)},
-        (TensorSpec("x", F32, (None, 2, 3)),),
-        (TensorSpec("double", F32, (None, 2, 3)), TensorSpec("sums", F32, (None, 2))),
-        options.max_batch,
+    return FakeRuntime(double_and_sums, FAKE_INPUTS, FAKE_OUTPUTS, options.max_batch)
+
+
+def fake_gpu(path: Path, options: RuntimeOptions) -> Runtime:
+    """Run what both TensorRTs are run with, on a GPU in host memory."""
+    device = FakeDevice()
+    network = EngineNetwork(
+        name=str(path),
+        inputs=FAKE_INPUTS,
+        outputs=FAKE_OUTPUTS,
+        least=1,
+        most=3,
+        scratch=64,
+        captures_itself=False,
+        new_context=lambda scratch: FakeContext(device, FAKE_INPUTS, FAKE_OUTPUTS, double_and_sums, scratch),
+        complaint=lambda: "no reason",
     )
+    return TrtRuntime(network, device, options.max_batch, "fake")
+
+
+def pytorch(path: Path, options: RuntimeOptions) -> Runtime:
+    torch = pytest.importorskip("torch", reason="needs torch: pip install 'streamer[build]'")
+    from engines.build.pytorch import export_program
+
+    class DoubleAndSums(torch.nn.Module):  # type: ignore[misc, name-defined]  # imported only where it is installed
+        def forward(self, x: Any) -> dict[str, Any]:
+            return {"double": x * 2, "sums": x.sum(2)}
+
+    engine = path.with_suffix(".engine")
+    engine.write_bytes(export_program(DoubleAndSums(), torch.zeros(2, 2, 3), {"precision": "fp32"}))
+    return open_runtime("pytorch", engine, options)
+
+
+# Those that do not read ONNX: each opens a network of its own that gives what `two_outputs` gives.
+OWN_NETWORKS: dict[str, Open] = {"fake": fake, "tensorrt core on a fake gpu": fake_gpu, "pytorch": pytorch}
 
 
 def opener(name: str) -> Open:
-    if name == "fake":
-        return fake
+    if name in OWN_NETWORKS:
+        return OWN_NETWORKS[name]
     if find_spec(BACKENDS[name].package) is None:
         pytest.skip(f"{name} is not installed: {BACKENDS[name].install}")
     return lambda path, options: open_runtime(name, path, options)
 
 
-@pytest.fixture(params=["fake", *ONNX_READERS])
+@pytest.fixture(params=[*OWN_NETWORKS, *ONNX_READERS])
 def any_runtime(request: pytest.FixtureRequest) -> Open:
     return opener(request.param)
 
@@ -353,3 +394,37 @@ def test_cores_are_those_that_this_process_is_given(tmp_path: Path, files: dict[
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text + "\n")
     assert cores(tmp_path) == (free if most is None else min(free, most))
+
+
+@pytest.mark.parametrize("name", [name for name in ONNX_READERS if name in available()])
+def test_a_batch_that_fails_spoils_no_other_and_not_the_end(name: str, tmp_path: Path) -> None:
+    """Ask for a shape that the numbers do not fill, as only a run can find out."""
+    constants = [
+        helper.make_tensor("first", TensorProto.INT64, [1], [0]),
+        helper.make_tensor("one", TensorProto.INT64, [1], [1]),
+        helper.make_tensor("sides", TensorProto.INT64, [2], [1, 2]),
+        helper.make_tensor("row", TensorProto.INT64, [2], [1, 1]),
+    ]
+    nodes = [
+        helper.make_node("Squeeze", ["shape", "first"], ["wanted"]),
+        helper.make_node("Concat", ["one", "wanted"], ["target"], axis=0),
+        helper.make_node("Reshape", ["x", "target"], ["shaped"]),
+        helper.make_node("ReduceSum", ["shaped", "sides"], ["sum"], keepdims=0),
+        helper.make_node("Reshape", ["sum", "row"], ["y"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4]),
+        helper.make_tensor_value_info("shape", TensorProto.INT64, [1, 2]),
+    ]
+    graph = helper.make_graph(nodes, "g", inputs, infos({"y": [1, 1]}), constants)
+    runtime = open_runtime(name, networks.save(graph, tmp_path / "m.onnx"), EXACT)
+    x = np.ones((1, 4), np.float32)
+    good, bad = (dict[str, Array](x=x, shape=np.array([[rows, 2]], np.int64)) for rows in (2, 3))
+    for _ in range(2):
+        with pytest.raises(ModelError, match="cannot run"):
+            runtime.infer(bad)
+        for _ in range(7):  # every lane has its turn
+            assert runtime.infer(good)["y"].tolist() == [[4]]
+    with pytest.raises(ModelError, match="cannot run"):
+        runtime.infer(bad)
+    runtime.close()

@@ -84,7 +84,7 @@ def test_it_is_a_runtime_that_overlaps(world: World) -> None:
     assert runtime.inputs == (FRAMES,)
     assert runtime.outputs == (DOUBLE, SUMS)
     assert runtime.max_batch == 4
-    assert world.open(max_batch=99).max_batch == 8  # what the engine takes
+    assert world.open(max_batch=99).max_batch == 99  # in parts of what the engine takes
     assert runtime.description == "fake 1.0 fake sm_00, CUDA graphs"
 
 
@@ -159,13 +159,30 @@ def test_opening_runs_the_largest_batch_until_its_graph_is_there(world: World) -
 
 
 def test_a_batch_that_is_too_small_for_the_engine_is_padded(world: World) -> None:
-    runtime = TrtRuntime(replace(world.network(), least=3, most=3), world.device, 8, "fake")
-    assert runtime.max_batch == 3
-    for rows in (1, 3, 2):
+    runtime = TrtRuntime(replace(world.network(), least=3, most=3), world.device, 2, "fake")
+    assert runtime.max_batch == 2
+    for rows in (1, 2, 1):
         outputs = runtime.infer(frames(rows, 5))
         assert_right(outputs, frames(rows, 5))
         assert len(outputs["sums"]) == rows
     assert {entry for entry in world.device.journal if entry.startswith("run")} == {"run 3"}
+
+
+@pytest.mark.parametrize("captures_itself", [False, True])
+@pytest.mark.parametrize(("least", "most"), [(1, 1), (2, 3), (3, 3)])
+def test_a_batch_that_is_too_large_for_the_engine_goes_through_it_in_parts(
+    world: World, least: int, most: int, captures_itself: bool
+) -> None:
+    network = replace(world.network(), least=least, most=most, captures_itself=captures_itself)
+    runtime = TrtRuntime(network, world.device, 8, "fake")
+    assert runtime.max_batch == 8
+    for rows in (8, 1, 7, 7, 7, 4, 8):
+        outputs = runtime.infer(frames(rows, rows))
+        assert_right(outputs, frames(rows, rows))
+        assert len(outputs["sums"]) == rows
+    ran = {int(entry.removeprefix("run ")) for entry in world.device.journal if entry.startswith("run")}
+    assert least <= min(ran)
+    assert max(ran) <= most
 
 
 def test_fewer_rows_than_the_engine_takes_may_be_asked_for(world: World) -> None:
@@ -234,6 +251,26 @@ def test_what_is_given_up_harms_no_later_batch(world: World) -> None:
         runtime.start(frames(4, value))
     assert "launch" in world.device.journal  # nor the graph that is made of it
     assert_right(runtime.start(frames(4, 99))(), frames(4, 99))
+
+
+@pytest.mark.parametrize("captures_itself", [False, True])
+def test_contexts_are_gone_before_the_memory_that_they_use(world: World, captures_itself: bool) -> None:
+    held: list[int] = []
+
+    class Mortal(FakeContext):
+        def __del__(self) -> None:
+            held.append(len(world.device.streams))
+
+    def new_context(scratch: int) -> Context:
+        return Mortal(world.device, (FRAMES,), (DOUBLE, SUMS), double_and_sums, scratch)
+
+    network = replace(world.network(), captures_itself=captures_itself, new_context=new_context)
+    runtime = TrtRuntime(network, world.device, 4, "fake")
+    for rows in (1, 2, 3, 3):
+        runtime.infer(frames(rows, 1))
+    runtime.close()
+    assert len(held) == (1 if captures_itself else 4)
+    assert all(held)  # the stream goes last
 
 
 def test_closing_runs_what_the_library_wants_done(world: World) -> None:

@@ -105,6 +105,18 @@ def x(rows: int, value: float = 1.0) -> dict[str, Array]:
     return {"x": np.full((rows, 2), value, np.float32)}
 
 
+def test_feeds_are_left_alone_as_long_as_a_pipeline_needs_them() -> None:
+    """One batch is being finished, one waits, and one is begun: memory for three, whatever overlaps underneath."""
+    handover = Handover(fake(1), Arrival(None), same, print)
+    canvases = deque(np.zeros((1, 2), np.float32) for _ in range(handover.lanes))
+    finishes = []
+    for value in range(3):
+        canvases.rotate(-1)
+        canvases[-1][:] = value
+        finishes.append(handover.start({"x": canvases[-1]}))
+    assert [float(finish()["y"][0, 0]) for finish in finishes] == [0, 1, 2]
+
+
 def test_it_serves_with_the_old_until_the_new_one_has_agreed_often_enough() -> None:
     said: list[str] = []
     old, new = fake(1), fake(2)

@@ -85,6 +85,38 @@ def test_where_nobody_prefers_anything_what_is_missing_is_no_news(
     assert not caplog.records
 
 
+def test_where_none_works_the_fault_of_the_best_that_is_here_is_told(
+    bench: Material, upkeep: Upkeep, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults = {
+        "tensorrt": RuntimeUnavailable("no GPU"),
+        "openvino": BuildError("the disk is full"),
+        "pytorch": BuildError("pytorch wants a checkpoint"),
+    }
+
+    def refuse(name: str, *_: object) -> Runtime:
+        raise faults[name]
+
+    monkeypatch.setattr("engines.load.open_on", refuse)
+    monkeypatch.setattr("engines.load.usable", lambda prefer: prefer or list(faults))
+    with pytest.raises(BuildError, match="the disk is full"):
+        open_first(bench, (), OPTIONS, upkeep)
+    assert not caplog.records
+    with pytest.raises(BuildError, match="a checkpoint"):
+        open_first(bench, ["openvino", "pytorch"], OPTIONS, upkeep)
+    assert [record.getMessage() for record in caplog.records] == ["the disk is full"]
+
+
+def test_what_is_here_and_fails_is_news_also_where_nobody_prefers_it(
+    bench: Material, upkeep: Upkeep, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "engines").write_text("in the way of the folder")
+    assert open_first(bench, (), OPTIONS, upkeep).description.startswith("onnxruntime")
+    (warned,) = [record.getMessage() for record in caplog.records]
+    assert "XDG_CACHE_HOME" in warned
+    assert warned.endswith("; going on with onnxruntime")
+
+
 def test_the_only_one_that_is_preferred_says_itself_why_not(bench: Material, upkeep: Upkeep) -> None:
     with pytest.raises(BuildError, match="checkpoint"):
         open_first(bench, ["pytorch"], OPTIONS, upkeep)

@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benches import bench
+from benches import bench, tag
 
-from engines.build.base import Built, Identity, Material, Order, Profile
+from engines.build.base import Built, Identity, Material, Order, Profile, Recipe
 from engines.build.cache import EngineCache
 from engines.build.graph import material
-from engines.build.obtain import lookup, obtain, stale
+from engines.build.obtain import brought, lookup, obtain, stale
 from engines.build.openvino import OpenVinoBuilder
 from engines.build.sidecar import label, read
 from engines.errors import BuildError, ModelError, RuntimeUnavailable
@@ -139,3 +139,20 @@ def test_of_two_processes_one_builds_and_the_other_waits(made: Material, cache: 
     assert [process.returncode for process in builders] == [0, 0, 0]
     assert "".join(said).count("built bright in") == 1
     assert len(cache.entries()) == 1
+
+
+@pytest.mark.parametrize("device", ["sm_80+sm_86", "sm_86", "portable"])
+def test_an_engine_that_another_machine_has_built_for_this_gpu_is_taken(
+    cache: EngineCache, made: Material, device: str
+) -> None:
+    targets = () if device == "portable" else tuple(device.split("+"))
+    there = tag(made, "tensorrt_rtx", Identity("1.7", device), targets=targets)
+    path = cache.put(there, made, Built(b"for others"), 1.0)
+    here = Identity("1.7", "NVIDIA A10 sm_86")
+    assert brought(tag(made, "tensorrt_rtx", here), cache, lambda _: None) == path
+    assert brought(tag(made, "tensorrt_rtx", here), cache, lambda _: "is damaged") is None
+    for other in (Identity("1.6", here.device), Identity("1.7", "NVIDIA H200 sm_90")):
+        found = brought(tag(made, "tensorrt_rtx", other), cache, lambda _: None)
+        assert found == (path if device == "portable" and other.version == "1.7" else None)
+    assert brought(tag(made, "tensorrt_rtx", here, recipe=Recipe("fp16")), cache, lambda _: None) is None
+    assert brought(tag(made, "tensorrt_rtx", here, targets=("sm_86",)), cache, lambda _: None) is None

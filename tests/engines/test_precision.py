@@ -106,6 +106,16 @@ def test_the_body_itself_is_left_as_it_was() -> None:
     assert body.SerializeToString() == before
 
 
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_weights_that_are_listed_as_inputs_are_not_asked_for(precision: Precision) -> None:
+    """Files before IR version 4 list them there."""
+    body = network()
+    body.ir_version = 3
+    for tensor in body.graph.initializer:
+        body.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    assert [value.name for value in typed(body, precision).graph.input] == ["images"]
+
+
 def test_a_mask_beyond_the_range_is_clipped_to_it() -> None:
     model = typed(network(), "fp16")
     (floor,) = [tensor for tensor in model.graph.initializer if tensor.name == "floor"]

@@ -181,9 +181,9 @@ def test_an_engine_opens_and_answers(opener: Any, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "m.engine").write_bytes(b"an engine")
     open_ = opener.open_tensorrt_rtx if hasattr(opener, "open_tensorrt_rtx") else opener.open_tensorrt
     runtime = open_(tmp_path / "m.engine", RuntimeOptions(max_batch=8))
-    assert runtime.max_batch == 4
+    assert runtime.max_batch == 8
     assert "fake sm_00" in runtime.description
-    for rows in (1, 4, 1, 1, 3):
+    for rows in (1, 4, 1, 1, 3, 7, 8):
         x = np.random.default_rng(rows).random((rows, 3), np.float32)
         assert np.array_equal(runtime.infer({"x": x})["y"], 2 * x)
         assert np.array_equal(runtime.start({"x": x})()["y"], 2 * x)

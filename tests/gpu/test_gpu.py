@@ -239,6 +239,16 @@ def test_every_batch_is_right_and_stays_so(opened: Opened) -> None:
         assert_right(runtime.infer({"frames": frames}), reference(network, frames), precision)
 
 
+def test_batches_larger_than_the_engine_takes_are_right(runtime_name: str, tmp_path: Path) -> None:
+    network = Network(64)
+    path = engine_of(network, runtime_name, "fp32", tmp_path)
+    runtime = open_runtime(runtime_name, path, RuntimeOptions(max_batch=2 * MOST))
+    for seed, rows in enumerate([MOST + 3, MOST + 3, MOST + 3, 2 * MOST, 1]):
+        frames = network.frames(rows, seed)
+        assert_right(runtime.infer({"frames": frames}), reference(network, frames), "fp32")
+    runtime.close()
+
+
 def test_batches_under_way_do_not_meet(opened: Opened) -> None:
     network, runtime, precision = opened
     if not isinstance(runtime, Overlapping):

@@ -20,7 +20,7 @@ from engines.runtimes.base import RuntimeOptions
 from engines.types import Image
 
 EVERY_SM = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_120", "sm_121")
-SIZE = (192, 256)  # a network is the same at any; this one is quick
+SIZE = (64, 96)  # a network is the same at any; this one is quick
 
 EXPORTED = [name for name in names() if find(name).weights.checkpoint]
 

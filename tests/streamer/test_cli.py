@@ -493,3 +493,28 @@ def test_a_wrong_word_on_the_command_line_is_wrong_input(capsys: pytest.CaptureF
         main(["porcess"])
     assert ended.value.code == 2
     assert "invalid choice" in capsys.readouterr().err
+
+
+_SWALLOWING = """
+import os, sys, time
+from streamer.cli import main
+from streamer.cli.models import listing
+
+def job(_args):
+    try:
+        os.kill(os.getpid(), int(sys.argv[1]))
+        time.sleep(10)
+    except KeyboardInterrupt as error:
+        raise (ImportError("initialization failed") if sys.argv[2] == "swallowed" else error)
+
+listing.list_models = job
+sys.exit(main(["models", "list"]))
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("what", ["swallowed", "passed on"])
+def test_a_signal_ends_a_command_whatever_a_library_makes_of_it(number: int, code: int, what: str) -> None:
+    command = [sys.executable, "-c", _SWALLOWING, str(int(number)), what]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from videos import Clip, write
 
+from engines.errors import RuntimeUnavailable
 from engines.runtimes import open_runtime
 from engines.runtimes.base import RuntimeOptions
 from streamer.cli import DONE, FAILED, WRONG_INPUT, main
@@ -40,17 +43,71 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 def test_what_is_built_can_be_opened(build: Build, runtime: str) -> None:
     code, out, err = build("--runtime", runtime, "--precision", "fp32", "--batch", "1..2")
     assert code == DONE
-    path = Path(out.strip())  # nothing but the path is on stdout
+    path = Path(out.splitlines()[0])  # nothing but paths are on stdout
     opened = open_runtime(runtime, path, RuntimeOptions("fp32", max_batch=2))
     assert opened.infer({"frames": np.zeros((2, 64, 64, 3), np.uint8)})["boxes"].shape == (2, 84, 4)
     assert "building bright for OpenVINO: there is none for OpenVINO yet" in err or runtime == "onnxruntime"
 
 
 def test_what_is_there_is_not_built_again(build: Build) -> None:
-    first, second = (build("--runtime", "openvino", "--batch", "2") for _ in range(2))
+    first, second = (build("--runtime", "openvino", "--batch", "1..8") for _ in range(2))
     assert first[:2] == second[:2]
     assert "built bright in " in first[2]
     assert second[2] == ""
+
+
+def test_both_what_run_and_what_process_ask_for_is_built(build: Build) -> None:
+    paths = build("--runtime", "openvino")[1].splitlines()
+    each = [build("--runtime", "openvino", "--goal", goal)[1].strip() for goal in ("throughput", "latency")]
+    assert sorted(paths) == sorted(each)
+    assert len(set(each)) == 2
+
+
+@pytest.mark.parametrize(
+    ("batch", "words"),
+    [
+        ("1..2", "pipelines with `limits: {batch: 2}` will take it"),
+        ("2", "no pipeline asks for batches of 2: for those of up to 2 build --batch 1..2"),
+    ],
+)
+def test_it_says_which_pipelines_take_the_engine(build: Build, batch: str, words: str) -> None:
+    assert words in build("--runtime", "openvino", "--goal", "latency", "--batch", batch)[2]
+
+
+def test_nothing_is_built_by_default_for_a_device_that_is_not_here(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_gpu(name: str, _options: RuntimeOptions) -> None:
+        if name.startswith("tensorrt"):
+            raise RuntimeUnavailable(f"{name} finds no GPU here")
+
+    monkeypatch.setattr("engines.load.require", no_gpu)
+    monkeypatch.setattr("engines.load.usable", lambda: ["tensorrt_rtx", "openvino"])
+    code, _, err = build("--goal", "latency")
+    assert (code, "building bright for OpenVINO" in err, "TensorRT" in err) == (DONE, True, False)
+
+
+@pytest.mark.parametrize("verb", ["build", "add", "bench", "compare", "clean"])
+def test_the_verbs_do_without_what_only_calibrating_needs(verb: str) -> None:
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['pycocotools', 'torch', 'onnxruntime', 'matplotlib']))\n"
+        f"import streamer.cli.models.{verb}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_calibrating_says_what_it_needs(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamer.cli.models.build.find_spec", lambda name: None if name == "pycocotools" else name)
+    video = write(tmp_path / "a.mp4", Clip(frames=2))
+    code, _, err = build("--precision", "int8", "--runtime", "openvino", "--calibrate", video)
+    assert code == FAILED
+    assert "calibrating needs pycocotools: pip install 'streamer[build]'" in err
+
+
+def test_a_runtime_that_is_not_installed_says_how_to_get_it(build: Build) -> None:
+    if find_spec("tensorrt") is not None:
+        pytest.skip("TensorRT is installed here")
+    assert "pip install 'streamer[tensorrt]'" in build("--runtime", "tensorrt")[2]
 
 
 @needs_rtx

@@ -9,12 +9,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import onnx
 import pytest
 from benches import bench
 
 from engines.build.base import Built, Identity, Material, Order, Profile, Recipe
 from engines.build.cache import EngineCache, Entry
 from engines.build.graph import material
+from engines.build.graphs import Origin, save
 from engines.build.obtain import obtain
 from engines.build.openvino import OpenVinoBuilder
 from engines.build.sidecar import label, sidecar_of
@@ -127,6 +129,60 @@ def test_clean_leaves_alone_what_is_being_built(streamer: Streamer, made: Materi
         assert path.exists()
         assert path.with_name(path.name + ".part").exists()
     assert "2 removed" in streamer("clean")
+
+
+def test_what_lies_beside_an_engine_goes_with_it(streamer: Streamer, made: Material, cache: EngineCache) -> None:
+    path = put(cache, made, "tensorrt_rtx", Order(Recipe("fp16"), targets=("sm_86",)), version="1.7")
+    path.with_suffix(".kernels").write_bytes(b"k" * 1_000_000)
+    timings = cache.folder / "tensorrt-10.3.0-NVIDIA A10 sm_86.timings"
+    timings.write_bytes(b"t" * 1_000_000)
+    (cache.folder / "bright-0000.kernels").write_bytes(b"of no engine")
+    assert f"{timings.name}: no engine of this version is left" in streamer("clean", "--all", "--dry-run")
+    assert "3 removed, 4.0 MB freed" in streamer("clean", "--all")
+    assert not [file for file in cache.folder.iterdir() if file.suffix != ".lock"]
+
+
+def test_files_of_others_are_left_alone(streamer: Streamer, made: Material, cache: EngineCache) -> None:
+    put(cache, made, "pantograph", ORDER)
+    (cache.folder / "folder-00.engine").mkdir()
+    for name in ("diesel.engine", "settings.json", "readme.txt"):
+        (cache.folder / name).write_text("not ours")
+    assert "nothing would be removed" in streamer("clean", "--dry-run")
+    assert "1 removed" in streamer("clean", "--all")
+    assert len([file for file in cache.folder.iterdir() if file.suffix != ".lock"]) == 4
+
+
+def test_graphs_go_when_nothing_would_make_them_so(
+    streamer: Streamer, made: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engines.build.upkeep.names", lambda: ["bright"])
+    monkeypatch.setattr("engines.build.upkeep.find", lambda _: made.manifest)
+    here = material(made.manifest, made.weights)
+    path = here.graph(Recipe())
+    assert "nothing would be removed" in streamer("clean", "--dry-run")
+    made.weights.write_bytes(made.weights.read_bytes() + b"\x00")
+    said = streamer("clean", "--dry-run")
+    assert f"{path.name}, the graph of bright in fp32: it is of other weights, or of an older manifest" in said
+    assert "2 removed" in streamer("clean"), "and the body that it was made of"
+    assert not path.exists()
+
+
+def test_graphs_that_were_calibrated_stay_until_they_are_calibrated_anew(
+    streamer: Streamer, made: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engines.build.upkeep.names", lambda: ["bright"])
+    monkeypatch.setattr("engines.build.upkeep.find", lambda _: made.manifest)
+    here = material(made.manifest, made.weights)
+    plain, recipe = here.graph(Recipe()), Recipe("int8", calibration="street")
+    quantised = plain.with_name(f"bright-{here.digest(recipe)[:16]}.onnx")
+    origin = Origin("bright", str(made.weights), recipe, here.digest(recipe))
+    save(onnx.load(plain), quantised, origin)
+    monkeypatch.setattr("engines.build.upkeep.calibration_of", lambda _: "street")
+    assert "2 removed" in streamer("clean", "--all")
+    assert quantised.exists()
+    monkeypatch.setattr("engines.build.upkeep.calibration_of", lambda _: "garage")
+    assert "in int8: the model was calibrated anew since" in streamer("clean")
+    assert not quantised.exists()
 
 
 @pytest.mark.parametrize("age", ["30", "d", "-3d", "3 weeks", ""])

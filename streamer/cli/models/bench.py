@@ -16,10 +16,9 @@ from rich.table import Table
 from engines.build.bench import Plan, Point, bench
 from engines.build.trial import Subject, Variant, feeds_of
 from engines.errors import RuntimeUnavailable
-from engines.load import Upkeep, open_on
+from engines.load import HEEDS_GOALS, Upkeep, open_on, working
 from engines.manifest import Manifest
-from engines.runtimes import usable
-from engines.runtimes.base import Goal, Runtime
+from engines.runtimes.base import Goal, Runtime, RuntimeOptions
 from streamer.cli import DONE
 from streamer.cli.console import note, stdout
 from streamer.cli.models.named import add_model, find_model
@@ -36,7 +35,6 @@ from streamer.cli.models.options import (
 from streamer.sources.synthetic import World
 
 _GOALS: tuple[Goal, ...] = get_args(Goal)
-_HEEDS_GOALS = {"openvino"}  # the others do the same for either
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +68,7 @@ def bench_model(args: argparse.Namespace) -> int:
 
 
 def _variants(args: argparse.Namespace) -> list[Variant]:
-    return [Variant(*pair) for pair in product(args.runtime or usable()[:1], args.precision)]
+    return [Variant(*pair) for pair in product(args.runtime or working(RuntimeOptions())[:1], args.precision)]
 
 
 @contextmanager
@@ -81,7 +79,7 @@ def _opened(subject: Subject, variants: list[Variant], goal: Goal | None) -> Ite
         opened: dict[str, Runtime] = {}
         for variant in variants:
             for wanted in _goals(variant, goal):
-                name = f"{variant}, {wanted}" if variant.runtime in _HEEDS_GOALS else str(variant)
+                name = f"{variant}, {wanted}" if variant.runtime in HEEDS_GOALS else str(variant)
                 options = replace(subject, goal=wanted).options(variant)
                 opened[name] = stack.enter_context(closing(open_on(variant.runtime, bench_of, options, Upkeep(note))))
                 note(f"{name}: {opened[name].description}")
@@ -91,7 +89,7 @@ def _opened(subject: Subject, variants: list[Variant], goal: Goal | None) -> Ite
 def _goals(variant: Variant, goal: Goal | None) -> tuple[Goal, ...]:
     if goal is not None:
         return (goal,)
-    return _GOALS if variant.runtime in _HEEDS_GOALS else ("throughput",)
+    return _GOALS if variant.runtime in HEEDS_GOALS else ("throughput",)
 
 
 def _table(points: list[Point]) -> Table:

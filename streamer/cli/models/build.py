@@ -5,27 +5,33 @@ from __future__ import annotations
 import argparse
 import math
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
-from engines.build.accuracy import accuracy
-from engines.build.base import Material, Order, Profile
+from engines.build.base import Material, Profile
 from engines.build.cache import EngineCache
 from engines.build.graph import calibrated, material
 from engines.build.obtain import obtain
 from engines.errors import BuildError, RuntimeUnavailable
-from engines.load import GRAPHS, order_for
+from engines.load import GRAPHS, HEEDS_GOALS, order_for, working
 from engines.manifest import Manifest
-from engines.metrics.coco import MeanAp
-from engines.runtimes import BACKENDS, usable
-from engines.runtimes.base import RuntimeOptions
+from engines.runtimes import BACKENDS
+from engines.runtimes.base import Goal, RuntimeOptions
 from engines.zoo import locate
 from streamer.cli import DONE
 from streamer.cli.console import fetching, note
 from streamer.cli.models.frames import read_frames
 from streamer.cli.models.named import add_model, find_model
+from streamer.config import Limits
 from streamer.errors import InputError
 
+if TYPE_CHECKING:
+    from engines.metrics.coco import MeanAp
+
 _CALIBRATION_FRAMES = 128
+_CALIBRATORS = ("onnxruntime", "pycocotools")
+_GOALS: tuple[Goal, ...] = get_args(Goal)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target", type=_targets, default=(), metavar="SM,…", help="GPUs of other machines: sm_86,sm_89"
     )
-    parser.add_argument("--goal", choices=["throughput", "latency"], default="throughput")
+    parser.add_argument(
+        "--goal", choices=_GOALS, help="latency is what `run` asks for, throughput `process` (default: both)"
+    )
     parser.add_argument(
         "--calibrate", action="append", metavar="VIDEO", help="for int8: footage of your own (repeatable)"
     )
@@ -53,8 +61,11 @@ def build(args: argparse.Namespace) -> int:
     bench = _bench(manifest, args.weights)
     if args.calibrate:
         _calibrate(bench, args)
-    path = _build_first(bench, args)
-    print(path)  # noqa: T201 - the result: a script may read it
+    paths = _build_first(bench, args)
+    for path in paths:
+        print(path)  # noqa: T201 - the result: a script may read it
+    if any(path.suffix == ".engine" for path in paths):  # a graph takes batches of any size
+        _tell_use(args.batch)
     return DONE
 
 
@@ -69,6 +80,10 @@ def _bench(manifest: Manifest, weights: Path | None) -> Material:
 def _calibrate(bench: Material, args: argparse.Namespace) -> None:
     if args.precision != "int8":
         raise InputError("--calibrate is for --precision int8: add it, or leave --calibrate out")
+    if lacking := [package for package in _CALIBRATORS if not find_spec(package)]:
+        raise RuntimeUnavailable(f"calibrating needs {' and '.join(lacking)}: pip install 'streamer[build]'")
+    from engines.build.accuracy import accuracy  # pycocotools
+
     frames = read_frames(args.calibrate, _CALIBRATION_FRAMES)
     note(f"calibrating on {len(frames)} frames of {', '.join(args.calibrate)}")
     recipe = calibrated(bench, frames, note)
@@ -85,12 +100,22 @@ def _tell_cost(left: MeanAp, frames: int) -> None:
     )
 
 
-def _build_first(bench: Material, args: argparse.Namespace) -> Path:
+def _tell_use(batch: Profile) -> None:
+    """Say which pipelines will find the engine: they ask for batches of 1 to what their limits say."""
+    if batch != Profile(1, batch.most, batch.most):
+        note(f"no pipeline asks for batches of {batch}: for those of up to {batch.most} build --batch 1..{batch.most}")
+    elif batch.most != Limits().batch:
+        note(
+            f"pipelines with `limits: {{batch: {batch.most}}}` will take it; without, they ask for 1..{Limits().batch}"
+        )
+
+
+def _build_first(bench: Material, args: argparse.Namespace) -> list[Path]:
     """Build for the runtime that was named, else for the first that can be built for here."""
     if args.target and args.runtime not in (None, "tensorrt_rtx"):
         raise InputError("--target builds for other machines, which only --runtime tensorrt_rtx can do: leave one out")
     named = args.runtime or ("tensorrt_rtx" if args.target else None)
-    names = [named] if named else [name for name in usable() if args.precision in GRAPHS[name]]
+    names = [named] if named else _able(bench, args)
     *others, last = names
     for name in others:
         try:
@@ -100,10 +125,18 @@ def _build_first(bench: Material, args: argparse.Namespace) -> Path:
     return _build(last, bench, args)
 
 
-def _build(name: str, bench: Material, args: argparse.Namespace) -> Path:
-    options = RuntimeOptions(args.precision, args.goal, args.batch.most)
-    order: Order = replace(order_for(name, bench, options), profile=args.batch, targets=args.target)
-    return obtain(bench, name, order, EngineCache(), note)
+def _able(bench: Material, args: argparse.Namespace) -> list[str]:
+    names = [name for name in working(RuntimeOptions(args.precision)) if args.precision in GRAPHS[name]]
+    if not names:
+        raise RuntimeUnavailable(f"no runtime here computes {bench.manifest.name} in {args.precision}: take another")
+    return names
+
+
+def _build(name: str, bench: Material, args: argparse.Namespace) -> list[Path]:
+    goals = (args.goal,) if args.goal else _GOALS if name in HEEDS_GOALS else ("throughput",)
+    options = [RuntimeOptions(args.precision, goal, args.batch.most) for goal in goals]
+    orders = [replace(order_for(name, bench, each), profile=args.batch, targets=args.target) for each in options]
+    return [obtain(bench, name, order, EngineCache(), note) for order in orders]
 
 
 def _profile(text: str) -> Profile:
