@@ -16,12 +16,19 @@ from engines.types import Detections, Image
 _HARDLY = 0.05  # confidence from which average precision sees what is found: more would count thresholds, not objects
 
 
-def accuracy(bench: Material, recipe: Recipe, images: Sequence[Image]) -> MeanAp:
-    """Measure a detector's graph on images (H, W, 3) in ONNX Runtime; what the fp32 graph is sure of is the truth.
+def sure_of(bench: Material, images: Sequence[Image]) -> list[Detections]:
+    """Find in images (H, W, 3) what a detector's fp32 graph is sure of, in ONNX Runtime.
 
     Raises RuntimeUnavailable, BuildError, ModelError.
     """
-    truth = _detect(bench, Recipe(), images, bench.manifest.defaults.confidence)
+    return _detect(bench, Recipe(), images, bench.manifest.defaults.confidence)
+
+
+def accuracy(bench: Material, recipe: Recipe, images: Sequence[Image], truth: Sequence[Detections]) -> MeanAp:
+    """Measure another graph of a detector on images (H, W, 3) in ONNX Runtime, against what is true in each.
+
+    Raises RuntimeUnavailable, BuildError, ModelError.
+    """
     return mean_ap(truth, _detect(bench, recipe, images, _HARDLY))
 
 

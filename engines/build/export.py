@@ -30,7 +30,12 @@ def export_body(manifest: Manifest, checkpoint: Path, tell: Tell = silent) -> on
     What is returned is valid ONNX and gives what torch gives, which was tried. Raises ManifestError and WeightsError
     where the checkpoint is not that of the network, and BuildError where it cannot be exported.
     """
-    tell(f"reading {checkpoint.name} into {manifest.architecture} {manifest.variant}")
+    if manifest.architecture is None:
+        raise BuildError(
+            f"{manifest.name} is just a graph, so {checkpoint.name} cannot be read into it: give an .onnx file, "
+            "or name its 'architecture' in the manifest"
+        )
+    tell(f"reading {checkpoint.name} into {manifest.architecture} {manifest.variant or ''}".rstrip())
     network = open_network(manifest, checkpoint)
     probe = _probe(manifest.preprocess.size)
     with torch.inference_mode():

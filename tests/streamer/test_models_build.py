@@ -8,6 +8,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+import cv2
 import networks
 import numpy as np
 import pytest
@@ -164,3 +165,21 @@ def test_int8_calibrated_on_a_video_is_built_and_found_again(build: Build, tmp_p
     assert code == DONE, err
     assert "12 frames" in err
     assert build("--precision", "int8", "--runtime", "onnxruntime")[:2] == (DONE, out)
+
+
+def test_footage_with_nothing_in_it_is_no_calibration(build: Build, tmp_path: Path) -> None:
+    folder = tmp_path / "dark"
+    folder.mkdir()
+    for i in range(3):
+        cv2.imwrite(str(folder / f"{i}.png"), np.zeros((64, 64, 3), np.uint8))
+    code, out, err = build("--precision", "int8", "--runtime", "onnxruntime", "--calibrate", folder)
+    assert (code, out) == (WRONG_INPUT, "")
+    assert "bright finds nothing in 3 frames of" in err
+    assert build("--precision", "int8", "--runtime", "onnxruntime")[0] == FAILED  # still not calibrated
+
+
+def test_weights_that_only_an_architecture_could_read(build: Build, tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(b"whatever")
+    code, _, err = build("--runtime", "onnxruntime", "--weights", tmp_path / "w.pth")
+    assert code == FAILED
+    assert "name its 'architecture' in the manifest" in err

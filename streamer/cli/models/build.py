@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import math
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from engines.build.base import Material, Profile
 from engines.build.cache import EngineCache
@@ -25,9 +24,6 @@ from streamer.cli.models.frames import read_frames
 from streamer.cli.models.named import add_model, find_model
 from streamer.config import Limits
 from streamer.errors import InputError
-
-if TYPE_CHECKING:
-    from engines.metrics.coco import MeanAp
 
 _CALIBRATION_FRAMES = 128
 _CALIBRATORS = ("onnxruntime", "pycocotools")
@@ -82,21 +78,22 @@ def _calibrate(bench: Material, args: argparse.Namespace) -> None:
         raise InputError("--calibrate is for --precision int8: add it, or leave --calibrate out")
     if lacking := [package for package in _CALIBRATORS if not find_spec(package)]:
         raise RuntimeUnavailable(f"calibrating needs {' and '.join(lacking)}: pip install 'streamer[build]'")
-    from engines.build.accuracy import accuracy  # pycocotools
+    from engines.build.accuracy import accuracy, sure_of  # pycocotools
 
     frames = read_frames(args.calibrate, _CALIBRATION_FRAMES)
-    note(f"calibrating on {len(frames)} frames of {', '.join(args.calibrate)}")
+    footage = f"{len(frames)} frames of {', '.join(args.calibrate)}"
+    truth = sure_of(bench, frames)
+    if not any(map(len, truth)):
+        raise InputError(
+            f"{bench.manifest.name} finds nothing in {footage}, so nobody could tell what int8 costs: calibrate on "
+            "some that show what it is for"
+        )
+    note(f"calibrating on {footage}")
     recipe = calibrated(bench, frames, note)
-    _tell_cost(accuracy(bench, recipe, frames), len(frames))
-
-
-def _tell_cost(left: MeanAp, frames: int) -> None:
-    if math.isnan(left.ap):
-        note("the model finds nothing in these frames, so nobody knows what int8 costs: calibrate on some with objects")
-        return
+    left = accuracy(bench, recipe, frames, truth)
     note(
-        f"int8 costs {100 * (1 - left.ap):.1f} points of mAP on these {frames} frames (0.50:0.95, in ONNX Runtime, "
-        f"against the fp32 model's own detections); {100 * (1 - left.ap50):.1f} at IoU 0.50"
+        f"int8 costs {100 * (1 - left.ap):.1f} points of mAP on these {len(frames)} frames (0.50:0.95, in ONNX "
+        f"Runtime, against the fp32 model's own detections); {100 * (1 - left.ap50):.1f} at IoU 0.50"
     )
 
 
