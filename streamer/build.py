@@ -162,6 +162,11 @@ def make_sources(cameras: Mapping[str, config.Camera], observer: Observer) -> li
     return [_source(name, camera, observer) for name, camera in cameras.items()]
 
 
+def goal_of(sources: Sequence[Source]) -> Goal:
+    """Say what models should aim at: one live camera wants each frame soon; more of them, or recordings, want many."""
+    return "latency" if len(sources) == 1 and sources[0].live else "throughput"
+
+
 def _source(name: str, camera: config.Camera, observer: Observer) -> Source:
     options = SourceOptions(
         transport=camera.transport, open_timeout=camera.open_timeout, read_timeout=camera.read_timeout

@@ -70,8 +70,9 @@ def _first_picture(name: str, camera: config.Camera) -> str:
 
 def _nodes(settings: config.Pipeline) -> Iterator[Verdict]:
     """Open the graph and push one black picture through it, so that the first real one meets no surprise."""
+    goal = build.goal_of(build.make_sources(settings.cameras, ignore))  # the engines are then those that `run` opens
     try:
-        with build.open_graph(settings, "latency", fetching, Upkeep(note)) as graph:
+        with build.open_graph(settings, goal, fetching, Upkeep(note)) as graph:
             frame = Frame("check", 0, 0.0, time.time(), time.monotonic_ns(), np.zeros((360, 640, 3), np.uint8))
             packets = [Packet(frame)]
             for stage in graph.stages:

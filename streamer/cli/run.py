@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engines.load import Upkeep
-from engines.runtimes.base import Goal
 from streamer import build, config
 from streamer.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT, complain
 from streamer.cli.console import fetching, note
@@ -66,8 +65,7 @@ def stream(settings: config.Pipeline, runner: Runner, existing: Existing = "appe
     monitor = Monitor({name: manifest.labels for name, manifest in build.find_manifests(settings.nodes).items()})
     sources = build.make_sources(settings.cameras, monitor)
     live = any(source.live for source in sources)
-    # One live camera wants each frame soon; more of them, or recordings, want many.
-    goal: Goal = "latency" if live and len(sources) == 1 else "throughput"
+    goal = build.goal_of(sources)
     with ExitStack() as stack:
         # Cameras do not wait for an engine that is built anew; recordings can.
         beside = stack.enter_context(ThreadPoolExecutor(1, "engine")) if live else None
