@@ -250,7 +250,8 @@ timed = pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX:Deprec
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """The module of its builder, on a machine that has a GPU."""
-    if find_spec("tensorrt") is None:
+    stands_in = find_spec("tensorrt") is None  # asked once: with the stand-in in place it is found
+    if stands_in:
         monkeypatch.setitem(sys.modules, "tensorrt", import_module("tensorrt_rtx"))
         monkeypatch.delitem(sys.modules, "engines.build.tensorrt", raising=False)
     module = import_module("engines.build.tensorrt")
@@ -258,7 +259,7 @@ def full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         monkeypatch.setattr(module, "find_gpu", lambda: "NVIDIA Imaginary sm_86")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     yield module
-    if find_spec("tensorrt") is None:
+    if stands_in:
         del sys.modules["engines.build.tensorrt"]
 
 
