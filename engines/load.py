@@ -113,6 +113,7 @@ def _works(name: str, options: RuntimeOptions) -> bool:
 def open_on(name: str, bench: Material, options: RuntimeOptions, upkeep: Upkeep) -> Runtime:
     """Open a model's candidates on one runtime. Raises RuntimeUnavailable, BuildError, ModelError."""
     require(name, options)
+    options = within(options, bench.manifest)
     order = order_for(name, bench, options)
     if upkeep.beside is not None and (old := stale(bench, name, order, upkeep.cache)) is not None:
         serving = _stand_in(old, bench, options)
@@ -150,8 +151,14 @@ def order_for(name: str, bench: Material, options: RuntimeOptions) -> Order:
         raise RuntimeUnavailable(f"{name} does not compute in {options.precision}: take one of {', '.join(graphs)}")
     precision = graphs[options.precision]
     recipe = Recipe(precision, calibration=calibration_of(bench) if precision == "int8" else None)
+    options = within(options, bench.manifest)
     profile = Profile(1, options.max_batch, options.max_batch)
     return Order(recipe, profile, options.precision, options.goal, options.threads)
+
+
+def within(options: RuntimeOptions, manifest: Manifest) -> RuntimeOptions:
+    """Ask for no larger batches than the model's memory allows."""
+    return replace(options, max_batch=min(options.max_batch, manifest.batch or options.max_batch))
 
 
 _TYPED: dict[Precision, GraphPrecision] = {

@@ -26,8 +26,10 @@ from engines.errors import ManifestError
 from engines.yamlsource import Document, YamlFault, explain, load, suggest
 
 Task = Literal["detect", "segment", "flow", "recognise"]
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+# Whole, or its first digits: torchvision publishes eight, in the name of each file.
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
+Level = Annotated[int, Field(ge=0, le=255)]
 Triple = tuple[float, float, float]
 Candidates = Annotated[int, Field(ge=1, le=3840)]  # boxes that leave the graph; TensorRT's top-k takes no more
 
@@ -42,7 +44,7 @@ class Preprocess(_Part):
     size: tuple[PositiveInt, PositiveInt]  # height, width
     resize: Literal["letterbox", "stretch"] = "letterbox"
     align: Literal["top-left", "center"] = "center"  # where a letterboxed image lies
-    pad: Annotated[int, Field(ge=0, le=255)] = 114
+    pad: Level | tuple[Level, Level, Level] = 114  # of the bytes around a letterboxed image; three are R, G, B
     channels: Literal["rgb", "bgr"] = "rgb"
     mean: Triple = (0.0, 0.0, 0.0)
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 1.0)
@@ -74,6 +76,44 @@ class YoloV10Decoder(_Part):
     """Finished objects, which need no suppression: xyxy in input pixels, score, class: (N, K, 6); 26 too."""
 
     kind: Literal["yolov10"]
+
+
+class YoloV8SegDecoder(_Part):
+    """As yolov8, with mask coefficients behind the classes, and prototypes (N, C, h, w) beside; 9, 11 and 12 too."""
+
+    kind: Literal["yolov8-seg"]
+    candidates: Candidates = 300
+
+
+class SsdDecoder(_Part):
+    """Class logits (N, A, C), of which 0 is background, and deltas (N, A, 4) to default boxes, level by level."""
+
+    kind: Literal["ssd"]
+    candidates: Candidates = 400
+
+
+class RetinaNetDecoder(_Part):
+    """Class logits (N, A, C), each a yes or no, and deltas (N, A, 4) to anchors, level by level."""
+
+    kind: Literal["retinanet"]
+    candidates: Candidates = 1000
+
+
+class RcnnDecoder(_Part):
+    """What our own R-CNNs give: the decoding, proposals included, is part of the network."""
+
+    kind: Literal["rcnn"]
+    proposals: Candidates = 1000  # of an image, for the second stage
+    detections: Candidates = 100  # of an image, in the end
+    score: Share = 0.05  # objects of less are none
+    iou: Share = 0.5  # of two objects of a class that overlap by more, the better one stays
+
+
+class TorchvisionRcnnDecoder(_Part):
+    """What torchvision's R-CNNs give when exported: boxes (K, 4), labels (K,), scores (K,) and masks (K, 1, h, w)."""
+
+    kind: Literal["torchvision-maskrcnn"]
+    detections: Candidates = 100
 
 
 class Defaults(_Part):
@@ -126,11 +166,24 @@ class Weights(_Part):
         return best
 
 
-Decoder = Annotated[YoloxDecoder | YoloV5Decoder | YoloV8Decoder | YoloV10Decoder, Field(discriminator="kind")]
+Decoder = Annotated[
+    YoloxDecoder
+    | YoloV5Decoder
+    | YoloV8Decoder
+    | YoloV10Decoder
+    | YoloV8SegDecoder
+    | SsdDecoder
+    | RetinaNetDecoder
+    | RcnnDecoder
+    | TorchvisionRcnnDecoder,
+    Field(discriminator="kind"),
+]
 
 
 # Later networks that give what earlier ones gave.
 _SAME_LAYOUT = {"yolov9": "yolov8", "yolo11": "yolov8", "yolo12": "yolov8", "yolo26": "yolov10"}
+_SAME_LAYOUT |= {"yolov9-seg": "yolov8-seg", "yolo11-seg": "yolov8-seg", "yolo12-seg": "yolov8-seg"}
+_SAME_LAYOUT |= {"torchvision-fasterrcnn": "torchvision-maskrcnn"}
 
 
 def _expand(decoder: Any) -> Any:
@@ -152,6 +205,7 @@ class Manifest(_Part):
     preprocess: Preprocess
     decoder: Annotated[Decoder, BeforeValidator(_expand)]
     defaults: Defaults = Defaults()
+    batch: PositiveInt | None = None  # the most images worth taking at a time, where memory says so
     weights: Weights
     _folder: Path | None = None
 

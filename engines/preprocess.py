@@ -26,7 +26,7 @@ class PreprocessSpec:
     size: Size  # height, width
     resize: Literal["letterbox", "stretch"] = "letterbox"
     align: Align = "center"  # where a letterboxed image lies
-    pad: int = 114
+    pad: int | tuple[int, int, int] = 114  # three are R, G, B
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,6 @@ class _Head:
     def _open(self, outputs: Mapping[str, Array]) -> ort.InferenceSession:
         told = self._manifest
         raw = {name: argument(Tensor(array.dtype, array.shape)) for name, array in outputs.items()}
-        found = decode(list(raw.values()), told.decoder, Place(len(told.labels), told.preprocess.size))
+        found = decode(raw, told.decoder, Place(len(told.labels), told.preprocess.size))
         graph = build(raw, {"boxes": found.boxes, "scores": found.scores, "classes": found.classes})
         return ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])

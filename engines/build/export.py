@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,14 @@ from torch import Tensor, nn
 from engines.build.base import Tell, silent
 from engines.errors import BuildError
 from engines.manifest import Manifest
+from engines.networks import find_family
 from engines.networks.blocks import fold_norms
 from engines.networks.checkpoint import open_network
+from engines.networks.served import in_tuple
 from engines.runtimes.pytorch import quiet
 from engines.types import Float
 
-IMAGES, OUTPUT = "images", "output"
+IMAGES = "images"
 _OPSET = 18  # the oldest that the exporter writes itself; every runtime here reads it
 _TOLERANCE = 1e-3  # relative, of the whole output
 _FATAL = 4  # log severity of ONNX Runtime: what is worth saying is raised as well
@@ -36,16 +39,18 @@ def export_body(manifest: Manifest, checkpoint: Path, tell: Tell = silent) -> on
             "or name its 'architecture' in the manifest"
         )
     tell(f"reading {checkpoint.name} into {manifest.architecture} {manifest.variant or ''}".rstrip())
+    family = find_family(manifest.architecture)
     network = open_network(manifest, checkpoint)
     probe = _probe(manifest.preprocess.size)
     with torch.inference_mode():
-        wanted: Tensor = network(probe)
-    if not wanted.isfinite().all():
+        wanted = in_tuple(network(probe))
+    if not all(output.isfinite().all() for output in wanted):
         raise BuildError(f"{manifest.name}: {checkpoint} holds weights that give no finite numbers: take others")
     tell(f"exporting {manifest.name} to ONNX")
-    model = _export(manifest.name, fold_norms(network), probe)
+    model = _export(manifest.name, fold_norms(network), probe, family.outputs)
     tell(f"comparing {manifest.name} in ONNX Runtime with torch")
-    error = _difference(_run(manifest.name, model, probe), wanted)
+    found = _run(manifest.name, model, probe)
+    error = max(_difference(*pair) for pair in zip(found, wanted, strict=True))
     if not error <= _TOLERANCE:  # nor is NaN an answer
         raise BuildError(
             f"{manifest.name}: the exported graph differs from torch by {error:.1e} (at most {_TOLERANCE:.0e} is "
@@ -60,7 +65,7 @@ def _probe(size: tuple[int, int]) -> Tensor:
     return torch.rand(2, 3, *size, generator=generator) * 255
 
 
-def _export(name: str, network: nn.Module, probe: Tensor) -> onnx.ModelProto:
+def _export(name: str, network: nn.Module, probe: Tensor, outputs: Sequence[str]) -> onnx.ModelProto:
     try:
         with quiet():
             program = torch.onnx.export(
@@ -68,7 +73,7 @@ def _export(name: str, network: nn.Module, probe: Tensor) -> onnx.ModelProto:
                 (probe,),
                 dynamo=True,
                 input_names=[IMAGES],
-                output_names=[OUTPUT],
+                output_names=list(outputs),
                 dynamic_shapes=({0: torch.export.Dim("N")},),
                 opset_version=_OPSET,
                 verbose=False,
@@ -91,19 +96,18 @@ def _stripped(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _run(name: str, model: onnx.ModelProto, probe: Tensor) -> Float:
+def _run(name: str, model: onnx.ModelProto, probe: Tensor) -> list[Float]:
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL
     # The graph as it is: what a runtime makes of it is that runtime's own affair.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        (output,) = session.run([OUTPUT], {IMAGES: probe.numpy()})
+        found: list[Float] = session.run(None, {IMAGES: probe.numpy()})
     except Exception as error:  # ONNX Runtime's exceptions have no base of their own
         raise BuildError(
             f"{name}: ONNX Runtime cannot run the exported graph ({error}): export it elsewhere"
         ) from error
-    found: Float = output
     return found
 
 

@@ -45,8 +45,8 @@ def fold(body: onnx.ModelProto, manifest: Manifest, recipe: Recipe) -> onnx.Mode
 def _outputs(raw: Mapping[str, Var], manifest: Manifest, recipe: Recipe) -> dict[str, Var]:
     if recipe.layout == "raw":
         return {name: op.cast(output, to=np.float32) for name, output in raw.items()}
-    found = decode(list(raw.values()), manifest.decoder, Place(len(manifest.labels), manifest.preprocess.size))
-    return {"boxes": found.boxes, "scores": found.scores, "classes": found.classes}
+    found = decode(raw, manifest.decoder, Place(len(manifest.labels), manifest.preprocess.size))
+    return {"boxes": found.boxes, "scores": found.scores, "classes": found.classes, **found.extras}
 
 
 def _normalised(frames: Var, pixels: PixelInput) -> Var:

@@ -17,6 +17,8 @@ from engines.yamlsource import suggest
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from engines.manifest import Manifest
+
 FAMILIES = {"yolox": "engines.networks.yolox:YOLOX"}
 
 
@@ -33,13 +35,16 @@ class Family:
     """The networks of one architecture.
 
     *build* takes a variant and a number of classes. *reference* runs a network on named inputs, and gives named outputs
-    as the public implementation does: what both must agree on.
+    as the public implementation does: what both must agree on. A network gives a tensor, or a tuple of them, which
+    *outputs* names. Where decoding cannot be left to a head, *served* puts it around a network.
     """
 
     variants: tuple[str, ...]
     build: Callable[[str, int], nn.Module]
     reference: Callable[[nn.Module, Mapping[str, Tensor]], Mapping[str, Tensor]]
     published: Mapping[str, Published] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ("output",)
+    served: Callable[[nn.Module, Manifest], nn.Module] | None = None
 
 
 def build_network(architecture: str, variant: str | None, classes: int) -> nn.Module:

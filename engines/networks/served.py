@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from engines.build.base import Layout
 from engines.errors import BuildError
 from engines.manifest import Decoder, Manifest, YoloxDecoder
+from engines.networks import find_family
 from engines.networks.yolox import AnchorPoints
 from engines.types import PixelInput
 
@@ -31,9 +32,14 @@ class Served(nn.Module):
         self.dtype = dtype
 
     def forward(self, frames: Tensor) -> Outputs:
-        raw: Tensor = self.body(self.pixels(frames).to(self.dtype))
-        out: Outputs = self.head(raw.float())
+        raw = in_tuple(self.body(self.pixels(frames).to(self.dtype)))
+        out: Outputs = self.head(*(each.float() for each in raw))
         return out
+
+
+def in_tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Treat a network with one output as those with several."""
+    return (outputs,) if isinstance(outputs, Tensor) else outputs
 
 
 class Pixels(nn.Module):
@@ -57,10 +63,14 @@ class Pixels(nn.Module):
 
 
 class Raw(nn.Module):
-    """Give the network's own output, under the name that it has in ONNX."""
+    """Give the network's own outputs, under the *names* that they have in ONNX."""
 
-    def forward(self, raw: Tensor) -> Outputs:
-        return {"output": raw}
+    def __init__(self, names: tuple[str, ...] = ("output",)) -> None:
+        super().__init__()
+        self.names = names
+
+    def forward(self, *raw: Tensor) -> Outputs:
+        return dict(zip(self.names, raw, strict=True))
 
 
 class YoloxHead(nn.Module):
@@ -107,7 +117,7 @@ _HEADS: dict[str, Callable[[Decoder, tuple[int, int]], nn.Module]] = {"yolox": _
 def make_head(manifest: Manifest, layout: Layout = "candidates") -> nn.Module:
     """Make what follows the network. Raises BuildError for a decoder that has no head in torch."""
     if layout == "raw":
-        return Raw()
+        return Raw(find_family(manifest.architecture or "").outputs)
     kind = manifest.decoder.kind
     if kind not in _HEADS:
         raise BuildError(

@@ -105,7 +105,7 @@ def head(kind: str, output: Array, classes: int, batch: int | None, **settings: 
     raw = argument(Tensor(output.dtype, (batch, *output.shape[1:])))
     decoder = FAMILIES[kind].decoder(kind=kind, **settings)
     # Bound twice, for a backend may have the one output of an empty graph be its input.
-    found = decode([op.identity(raw)], decoder, Place(classes, SIZE))
+    found = decode({"raw": op.identity(raw)}, decoder, Place(classes, SIZE))
     return build({"raw": raw}, {"boxes": found.boxes, "scores": found.scores, "classes": found.classes})
 
 
@@ -239,8 +239,8 @@ def test_grids_are_listed_level_by_level_and_row_by_row() -> None:
     ]
 
 
-def outputs(*shapes: tuple[int | None, ...] | None) -> list[object]:
-    return [argument(Tensor(np.float32, shape)) for shape in shapes]
+def outputs(*shapes: tuple[int | None, ...] | None) -> dict[str, object]:
+    return {f"output{i}": argument(Tensor(np.float32, shape)) for i, shape in enumerate(shapes)}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from engines.manifest import Manifest, YoloxDecoder, config_dir, find, names, re
 
 REPO = Path(__file__).resolve().parents[2]
 NANO = REPO / "config/models/yolox-nano.yaml"
+KINDS = "'yolox', 'yolov5', 'yolov8', 'yolov10', 'yolov8-seg', 'ssd', 'retinanet', 'rcnn', 'torchvision-maskrcnn'"
 GOOD = """\
 name: mine
 task: detect
@@ -82,7 +83,7 @@ def test_labels_may_be_a_list_of_ours_or_a_file_beside_the_manifest(tmp_path: Pa
     [
         (
             ("yolox", "yolocks"),
-            ["mine.yaml:5: decoder.kind: must be 'yolox', 'yolov5', 'yolov8', 'yolov10', not 'yolocks'"],
+            [f"mine.yaml:5: decoder.kind: must be {KINDS}, not 'yolocks'"],
         ),
         (
             ("task: detect", "task: dtect"),
@@ -92,7 +93,7 @@ def test_labels_may_be_a_list_of_ours_or_a_file_beside_the_manifest(tmp_path: Pa
         (("size: [320, 640]", "size: [0, 640]"), ["mine.yaml:4: preprocess.size[0]: must be greater than 0, not 0"]),
         (("{size", "{algn: center, size"), ["mine.yaml:4: preprocess.algn: unknown key (did you mean 'align'?)"]),
         (("labels: [cat, dog]\n", ""), ["mine.yaml:1: a model that can detect needs labels"]),
-        (("[cat, dog]", "coco81"), ["mine.yaml:3: labels: there is no list 'coco81' (did you mean 'coco80'?)"]),
+        (("[cat, dog]", "coco8"), ["mine.yaml:3: labels: there is no list 'coco8' (did you mean 'coco80'?)"]),
         (("[cat, dog]", "no.txt"), ["mine.yaml:3: labels: "]),
         (("mine.onnx", "a.onnx, url: 'https://x/a.onnx'"), ["mine.yaml:6: weights.onnx: has a url but no sha256"]),
         (("mine.onnx", "a.onnx, url: 'file:///a.onnx'"), ["mine.yaml:6: weights.onnx.url: must match pattern"]),

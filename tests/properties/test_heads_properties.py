@@ -33,7 +33,7 @@ SCORES = st.sampled_from([0.0, 0.25, 0.5, 0.5, 1.0, np.nan])
 def session(kind: str) -> object:
     shape = (4 + CLASSES, ANCHORS) if kind == "yolov8" else (ANCHORS, 5 + CLASSES)
     raw = argument(Tensor(np.float32, (None, *shape)))
-    found = decode([op.identity(raw)], DECODERS[kind], Place(CLASSES, SIZE))
+    found = decode({"raw": op.identity(raw)}, DECODERS[kind], Place(CLASSES, SIZE))
     model = build({"raw": raw}, {"boxes": found.boxes, "scores": found.scores, "classes": found.classes})
     return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 

@@ -1,0 +1,27 @@
+"""What turns a family's raw outputs into candidates, as part of the graph: so little leaves the device.
+
+A file a family; `base` says what every head gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import spox.opset.ai.onnx.v17 as op
+from spox import Var
+
+from engines.build.heads import yolo
+from engines.build.heads.base import Candidates, Head, Place
+from engines.build.heads.yolo import grid
+from engines.manifest import Decoder
+
+__all__ = ["Candidates", "Head", "Place", "decode", "grid"]
+
+_HEADS: dict[str, Head] = {**yolo.HEADS}
+
+
+def decode(raw: Mapping[str, Var], decoder: Decoder, place: Place) -> Candidates:
+    """Add the head that the manifest names. Raises BuildError when the network's outputs are not what it reads."""
+    given = {name: op.cast(output, to=np.float32) for name, output in raw.items()}
+    return _HEADS[decoder.kind](given, decoder, place)
