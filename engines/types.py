@@ -13,6 +13,7 @@ Array = npt.NDArray[Any]
 Float = npt.NDArray[np.float32]
 Int = npt.NDArray[np.int32]
 Bool = npt.NDArray[np.bool_]
+Rows = slice | npt.NDArray[np.integer[Any]] | Bool  # what selects among N
 
 
 def check(name: str, array: Array, shape: tuple[int | None, ...], dtype: npt.DTypeLike) -> None:
@@ -34,7 +35,7 @@ class Masks:
     def __len__(self) -> int:
         return len(self.probs)
 
-    def __getitem__(self, rows: slice | Int | Bool) -> Masks:
+    def __getitem__(self, rows: Rows) -> Masks:
         return Masks(self.probs[rows])
 
 
@@ -47,6 +48,7 @@ class Detections:
     confidence: Float  # (N,) in 0..1
     track_id: Int | None = None  # (N,)
     masks: Masks | None = None  # N of them
+    regions: Bool | None = None  # (N, R): object n stands in the r-th region; only where regions are asked for
 
     def __post_init__(self) -> None:
         n = len(self.xyxy)
@@ -57,11 +59,13 @@ class Detections:
             check("track_id", self.track_id, (n,), np.int32)
         if self.masks is not None and len(self.masks) != n:
             raise ValueError(f"masks: expected {n}, got {len(self.masks)}")
+        if self.regions is not None:
+            check("regions", self.regions, (n, None), np.bool_)
 
     def __len__(self) -> int:
         return len(self.xyxy)
 
-    def __getitem__(self, rows: slice | Int | Bool) -> Detections:
+    def __getitem__(self, rows: Rows) -> Detections:
         """Select rows of every column; an integer would drop an axis, so it is not accepted."""
         return Detections(
             self.xyxy[rows],
@@ -69,6 +73,7 @@ class Detections:
             self.confidence[rows],
             None if self.track_id is None else self.track_id[rows],
             None if self.masks is None else self.masks[rows],
+            None if self.regions is None else self.regions[rows],
         )
 
     @classmethod
@@ -78,9 +83,13 @@ class Detections:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Flow:
-    """Motion of every pixel from the previous image to this one, in pixels of *uv*'s own grid."""
+    """Motion from the previous image to this one, in pixels of the source image.
 
-    uv: Float  # (H, W, 2)
+    The grid lies over all of the source image, as fine as the network made it: often a quarter of its input.
+    """
+
+    uv: Float  # (h, w, 2): to the right, and down
+    seconds: float | None = None  # between both images, where it is known
 
     def __post_init__(self) -> None:
         check("uv", self.uv, (None, None, 2), np.float32)
@@ -138,8 +147,22 @@ class Geometry:
     def to_source(self, xyxy: Float) -> Float:
         """Map boxes (N, 4) from network-input pixels to source pixels, clipped to the image."""
         height, width = self.source_hw
-        scale = np.array(self.scale_xy * 2, np.float32)
-        offset = np.array(self.offset_xy * 2, np.float32)
         limit = np.array((width, height) * 2, np.float32)
-        out: Float = np.clip((xyxy - offset) / scale, 0, limit).astype(np.float32, copy=False)
+        out: Float = np.clip(self.unclipped(xyxy), 0, limit).astype(np.float32, copy=False)
         return out
+
+    def unclipped(self, xyxy: Float) -> Float:
+        """Map boxes (N, 4) from network-input pixels to source pixels, wherever they lie."""
+        return (xyxy - self._offset) / self._scale
+
+    def to_input(self, xyxy: Float) -> Float:
+        """Map boxes (N, 4) from source pixels to network-input pixels."""
+        return xyxy * self._scale + self._offset
+
+    @property
+    def _scale(self) -> Float:
+        return np.array(self.scale_xy * 2, np.float32)
+
+    @property
+    def _offset(self) -> Float:
+        return np.array(self.offset_xy * 2, np.float32)

@@ -3,9 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from engines.boxes import Suppression
 from engines.decoders import DetectOptions
 from engines.decoders.candidates import DecodeCandidates
 from engines.errors import ModelError
+from engines.regions import Region
 from engines.types import Array, Detections, Geometry
 
 TWICE = Geometry((128, 192), (0.5, 0.5), (0.0, 0.0))  # the source is twice as large as the input
@@ -66,7 +68,43 @@ def test_wanted_classes_keep_their_own_numbers() -> None:
 
 def test_an_iou_of_one_suppresses_nothing() -> None:
     box = [4.0, 4.0, 20.0, 20.0]
-    assert len(decode([(box, 0.9, 0), (box, 0.8, 0)], options=DetectOptions(iou=1.0))) == 2
+    assert len(decode([(box, 0.9, 0), (box, 0.8, 0)], options=DetectOptions(suppression=Suppression(iou=1.0)))) == 2
+
+
+def test_scores_are_those_that_soft_suppression_leaves() -> None:
+    rows: list[Row] = [([0, 0, 20, 20], 0.9, 0), ([0, 0, 20, 20.5], 0.8, 0), ([40, 0, 60, 20], 0.7, 0)]
+    found = decode(rows, options=DetectOptions(confidence=0.01, suppression=Suppression("soft-gaussian")))
+    assert found.confidence.tolist() == pytest.approx([0.9, 0.7, 0.8 * np.exp(-((20 / 20.5) ** 2) / 0.5)])
+    assert len(decode(rows, options=DetectOptions(suppression=Suppression("soft-gaussian")))) == 2
+
+
+def test_without_suppression_they_come_best_first_all_the_same() -> None:
+    rows: list[Row] = [([0, 0, 20, 20], 0.5, 0), ([0, 0, 20, 20], 0.9, 0), ([0, 0, 20, np.inf], 0.8, 0)]
+    found = decode(rows, options=DetectOptions(suppression=Suppression("none")))
+    assert found.confidence.tolist() == pytest.approx([0.9, 0.5])
+
+
+def test_size_is_that_of_the_shorter_side_in_the_source() -> None:
+    rows: list[Row] = [([0, 0, 8, 4], 0.9, 0), ([20, 0, 24, 8], 0.8, 0), ([40, 0, 46, 6], 0.7, 0)]
+    assert len(decode(rows, TWICE, DetectOptions(min_size=8))) == 3
+    assert decode(rows, TWICE, DetectOptions(min_size=8.5)).confidence.tolist() == pytest.approx([0.7])
+
+
+def test_only_what_stands_in_a_region_is_wanted_and_told_where() -> None:
+    left = Region("left", ((0, 0), (0.5, 0), (0.5, 1), (0, 1)))
+    top = Region("top", ((0, 0), (96, 0), (96, 30), (0, 30)))
+    rows: list[Row] = [
+        ([60, 40, 68, 60], 0.9, 0),
+        ([60, 10, 68, 20], 0.8, 0),
+        ([4, 4, 12, 20], 0.7, 0),
+        ([4, 40, 12, 60], 0.6, 0),
+    ]
+    found = decode(rows, options=DetectOptions(regions=(left, top)))
+    assert found.confidence.tolist() == pytest.approx([0.8, 0.7, 0.6])
+    assert found.regions is not None
+    assert found.regions.tolist() == [[False, True], [True, True], [True, False]]
+    assert len(decode(rows, options=DetectOptions(regions=(left, top), max_detections=1))) == 1
+    assert decode(rows).regions is None
 
 
 def test_rows_go_with_their_geometry() -> None:

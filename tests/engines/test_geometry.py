@@ -27,6 +27,7 @@ def test_there_and_back_within_half_a_pixel(
     box = np.array([shares], np.float32) * np.array((size[1], size[0]) * 2, np.float32)
     for geometry in (letterbox(size, target, align), stretch(size, target)):
         assert np.abs(geometry.to_source(forward(geometry, box)) - box).max() <= 0.5
+        assert np.abs(geometry.to_source(geometry.to_input(box)) - box).max() <= 0.5
 
 
 @given(size=SIZES, target=TARGETS, align=ALIGNS)

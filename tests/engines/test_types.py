@@ -20,6 +20,7 @@ def test_rows_are_selected_in_every_column() -> None:
         np.linspace(0, 1, n, dtype=np.float32),
         np.arange(n, dtype=np.int32) + 10,
         Masks(np.zeros((n, 3, 3), np.float32)),
+        np.eye(n, 2, dtype=np.bool_),
     )
     some = found[found.confidence > 0.5]
     assert len(some) == 2
@@ -28,13 +29,17 @@ def test_rows_are_selected_in_every_column() -> None:
     assert some.track_id.tolist() == [12, 13]
     assert some.masks is not None
     assert len(some.masks) == 2
+    assert some.regions is not None
+    assert not some.regions.any()
     assert len(Detections.empty()) == 0
 
 
-def test_masks_and_clips_are_checked_at_birth() -> None:
+def test_masks_regions_and_clips_are_checked_at_birth() -> None:
     box = np.zeros((2, 4), np.float32)
     with pytest.raises(ValueError, match="masks: expected 2, got 1"):
         Detections(box, np.zeros(2, np.int32), np.zeros(2, np.float32), None, Masks(np.zeros((1, 3, 3), np.float32)))
+    with pytest.raises(ValueError, match=r"regions: expected bool \(2, None\), got bool \(1, 3\)"):
+        Detections(box, np.zeros(2, np.int32), np.zeros(2, np.float32), regions=np.zeros((1, 3), np.bool_))
     with pytest.raises(ValueError, match="flow"):
         Clip(np.zeros((4, 8, 8, 3), np.uint8), np.zeros((3, 8, 8, 2), np.float32))
     with pytest.raises(ValueError, match="uv"):
