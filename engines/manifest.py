@@ -6,39 +6,35 @@ labels and weights may lie beside it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
 import engines
 from engines.errors import ManifestError
+from engines.outputs import Decoder, FusionDecoder, Part, Share, expand
 from engines.yamlsource import Document, YamlFault, explain, load, suggest
 
 Task = Literal["detect", "segment", "flow", "recognise"]
 # Whole, or its first digits: torchvision publishes eight, in the name of each file.
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")]
-Share = Annotated[float, Field(ge=0, le=1)]
 Level = Annotated[int, Field(ge=0, le=255)]
 Triple = tuple[float, float, float]
-Candidates = Annotated[int, Field(ge=1, le=3840)]  # boxes that leave the graph; TensorRT's top-k takes no more
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Preprocess(_Part):
+class Preprocess(Part):
     """How pixels become the network's input: placed by *resize* and *align*, then (value - mean) / std."""
 
     size: tuple[PositiveInt, PositiveInt]  # height, width
@@ -50,86 +46,35 @@ class Preprocess(_Part):
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 1.0)
 
 
-class YoloxDecoder(_Part):
-    """Grid offsets, log sizes, objectness and class scores, one row an anchor point of every stride."""
+class ClipInput(Part):
+    """What a network that recognises actions looks at: *length* samples, *fps* of them in a second.
 
-    kind: Literal["yolox"]
-    strides: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (8, 16, 32)
-    candidates: Candidates = 300
+    They are fed as a *volume* (N, C, T, H, W), or as a *stack* (N, T x C, H, W), sample after sample. Flow is in
+    pixels; what is longer than *limit* counts as this long, and as 1.
+    """
 
-
-class YoloV5Decoder(_Part):
-    """One row an anchor: centre and size in input pixels, objectness, class scores: (N, A, 5 + classes)."""
-
-    kind: Literal["yolov5"]
-    candidates: Candidates = 300
-
-
-class YoloV8Decoder(_Part):
-    """One column an anchor point: centre and size in input pixels, class scores: (N, 4 + classes, A); 9 and 11 too."""
-
-    kind: Literal["yolov8"]
-    candidates: Candidates = 300
+    length: PositiveInt
+    fps: PositiveFloat
+    input: Literal["rgb", "flow"] = "rgb"
+    form: Literal["volume", "stack"] = "volume"
+    limit: PositiveFloat = 20.0
 
 
-class YoloV10Decoder(_Part):
-    """Finished objects, which need no suppression: xyxy in input pixels, score, class: (N, K, 6); 26 too."""
-
-    kind: Literal["yolov10"]
-
-
-class YoloV8SegDecoder(_Part):
-    """As yolov8, with mask coefficients behind the classes, and prototypes (N, C, h, w) beside; 9, 11 and 12 too."""
-
-    kind: Literal["yolov8-seg"]
-    candidates: Candidates = 300
-
-
-class SsdDecoder(_Part):
-    """Class logits (N, A, C), of which 0 is background, and deltas (N, A, 4) to default boxes, level by level."""
-
-    kind: Literal["ssd"]
-    candidates: Candidates = 400
-
-
-class RetinaNetDecoder(_Part):
-    """Class logits (N, A, C), each a yes or no, and deltas (N, A, 4) to anchors, level by level."""
-
-    kind: Literal["retinanet"]
-    candidates: Candidates = 1000
-
-
-class RcnnDecoder(_Part):
-    """What our own R-CNNs give: the decoding, proposals included, is part of the network."""
-
-    kind: Literal["rcnn"]
-    proposals: Candidates = 1000  # of an image, for the second stage
-    detections: Candidates = 100  # of an image, in the end
-    score: Share = 0.05  # objects of less are none
-    iou: Share = 0.5  # of two objects of a class that overlap by more, the better one stays
-
-
-class TorchvisionRcnnDecoder(_Part):
-    """What torchvision's R-CNNs give when exported: boxes (K, 4), labels (K,), scores (K,) and masks (K, 1, h, w)."""
-
-    kind: Literal["torchvision-maskrcnn"]
-    detections: Candidates = 100
-
-
-class Defaults(_Part):
+class Defaults(Part):
     """Thresholds for whoever says nothing else."""
 
     confidence: Share = 0.3
     iou: Share = 0.45
 
 
-class WeightsFile(_Part):
+class WeightsFile(Part):
     """One file of weights, and what it must be."""
 
     file: Annotated[str, Field(min_length=1)]
     url: Annotated[str, Field(pattern="^https?://")] | None = None
     sha256: Sha256 | None = None
     also: tuple[Sha256, ...] = ()  # of files that somebody else exported from the same weights
+    page: Annotated[str, Field(pattern="^https?://")] | None = None  # where people get it, for want of a url
     size: NonNegativeInt | None = None  # bytes
     licence: str | None = None
 
@@ -146,55 +91,29 @@ class Checkpoint(WeightsFile):
     key: str | None = None  # where in the file the state dict is: "model"
 
 
-class Weights(_Part):
-    """The weights, by format; where there are both, the ONNX file is taken, for it needs no torch."""
+class Weights(Part):
+    """The weights, by format; where there are both, the ONNX file is taken, for it needs no torch.
+
+    There are none for a model that is but others together.
+    """
 
     onnx: WeightsFile | None = None
     checkpoint: Checkpoint | None = None
 
-    @model_validator(mode="after")
-    def _some(self) -> Weights:
-        if self.onnx is None and self.checkpoint is None:
-            raise ValueError("names neither onnx nor checkpoint: one of them is needed")
-        return self
+    @property
+    def absent(self) -> bool:
+        return self.onnx is None and self.checkpoint is None
 
     @property
     def file(self) -> WeightsFile:
-        """The one that is taken."""
+        """The one that is taken. Raises ManifestError for a model that is but others together."""
         best = self.onnx or self.checkpoint
-        assert best is not None, "checked above"  # noqa: S101 - for the type checker
+        if best is None:
+            raise ManifestError("the model has no weights of its own: name one of its streams instead")
         return best
 
 
-Decoder = Annotated[
-    YoloxDecoder
-    | YoloV5Decoder
-    | YoloV8Decoder
-    | YoloV10Decoder
-    | YoloV8SegDecoder
-    | SsdDecoder
-    | RetinaNetDecoder
-    | RcnnDecoder
-    | TorchvisionRcnnDecoder,
-    Field(discriminator="kind"),
-]
-
-
-# Later networks that give what earlier ones gave.
-_SAME_LAYOUT = {"yolov9": "yolov8", "yolo11": "yolov8", "yolo12": "yolov8", "yolo26": "yolov10"}
-_SAME_LAYOUT |= {"yolov9-seg": "yolov8-seg", "yolo11-seg": "yolov8-seg", "yolo12-seg": "yolov8-seg"}
-_SAME_LAYOUT |= {"torchvision-fasterrcnn": "torchvision-maskrcnn"}
-
-
-def _expand(decoder: Any) -> Any:
-    """Read the short form ``decoder: yolox``, and a network's name for the layout that it shares with another."""
-    told = {"kind": decoder} if isinstance(decoder, str) else decoder
-    if isinstance(told, dict) and told.get("kind") in _SAME_LAYOUT:
-        return {**told, "kind": _SAME_LAYOUT[told["kind"]]}
-    return told
-
-
-class Manifest(_Part):
+class Manifest(Part):
     """All that is known about a model before its weights are opened."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
@@ -203,10 +122,11 @@ class Manifest(_Part):
     variant: str | None = None
     labels: tuple[str, ...] = ()  # in the file also the name or the path of a list; empty only for flow
     preprocess: Preprocess
-    decoder: Annotated[Decoder, BeforeValidator(_expand)]
+    decoder: Annotated[Decoder, BeforeValidator(expand)]
+    clip: ClipInput | None = None  # for one network that recognises actions
     defaults: Defaults = Defaults()
     batch: PositiveInt | None = None  # the most images worth taking at a time, where memory says so
-    weights: Weights
+    weights: Weights = Weights()
     _folder: Path | None = None
 
     @property
@@ -218,6 +138,26 @@ class Manifest(_Part):
     def _classes_need_labels(self) -> Manifest:
         if self.task != "flow" and not self.labels:
             raise ValueError(f"a model that can {self.task} needs labels")
+        return self
+
+    @field_validator("weights")
+    @classmethod
+    def _weights_of_a_network(cls, weights: Weights, info: ValidationInfo) -> Weights:
+        """Check weights where they are told; what has no decoder has a fault of its own."""
+        decoder = info.data.get("decoder")
+        fused = isinstance(decoder, FusionDecoder)
+        if fused and not weights.absent:
+            raise ValueError("the model is but others together, and needs none: leave it out")
+        if decoder is not None and not fused and weights.absent:
+            raise ValueError("names neither onnx nor checkpoint: one of them is needed")
+        return weights
+
+    @model_validator(mode="after")
+    def _a_network_needs_weights(self) -> Manifest:
+        if self.weights.absent and not isinstance(self.decoder, FusionDecoder):
+            raise ValueError("needs weights: say under 'weights' which onnx or checkpoint file")
+        if (self.decoder.kind == "actions") != (self.clip is not None):
+            raise ValueError("needs 'clip' with decoder actions, which says what its network looks at, and only then")
         return self
 
 
@@ -244,6 +184,41 @@ def find(name_or_path: str | Path) -> Manifest:
             f"there is no model {text!r}{suggest(text, known)}: name one, or give the path of a manifest"
         )
     return read(config_dir() / "models" / f"{text}.yaml")
+
+
+def find_streams(manifest: Manifest) -> list[Manifest]:
+    """Find the manifests of the networks that a model consists of: mostly itself. Raises ManifestError.
+
+    Streams are named as everywhere; paths start where the manifest lies. They must look at clips of one size and one
+    number of samples a second, and know the same classes; how many samples is up to each.
+    """
+    if not isinstance(manifest.decoder, FusionDecoder):
+        return [manifest]
+    folder = manifest.folder or Path()
+    names = [stream.model for stream in manifest.decoder.streams]
+    parts = [find(folder / name if name.endswith((".yaml", ".yml")) else name) for name in names]
+    faults = [
+        f"{manifest.name}: its stream {part.name} {fault}" for part in parts for fault in _misfits(part, manifest)
+    ]
+    rates = {part.clip.fps for part in parts if part.clip is not None}
+    if len(rates) > 1:
+        faults.append(
+            f"{manifest.name}: its streams want {' and '.join(f'{fps:g}' for fps in sorted(rates))} samples "
+            "a second: take streams that go together"
+        )
+    if faults:
+        raise ManifestError("\n".join(faults))
+    return parts
+
+
+def _misfits(stream: Manifest, fused: Manifest) -> Iterator[str]:
+    if stream.clip is None:
+        yield "is no network that looks at clips: name one that recognises actions"
+    if stream.labels != fused.labels:
+        yield "knows other classes, or in another order: take streams that go together"
+    if stream.preprocess.size != fused.preprocess.size:
+        found, wanted = ("x".join(map(str, each.preprocess.size)) for each in (stream, fused))
+        yield f"looks at clips of {found}, not {wanted}: take streams that go together"
 
 
 def read(path: Path) -> Manifest:

@@ -89,7 +89,8 @@ def _cached(weights: WeightsFile, environ: Mapping[str, str], progress: Progress
         return target
     urls = _urls(weights, environ)
     if not urls:
-        raise _nowhere(target, [f"the manifest names no URL for {weights.file}"])
+        page = f", which can be had from {weights.page}" if weights.page else ""
+        raise _nowhere(target, [f"the manifest names no URL for {weights.file}{page}"])
     with exclusively(target):
         if not _good(target, weights):  # another process may have fetched it while this one waited
             _fetch_from_any(urls, target, weights, progress)

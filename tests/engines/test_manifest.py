@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import engines
 from engines.errors import ManifestError
-from engines.manifest import Manifest, YoloxDecoder, config_dir, find, names, read
+from engines.manifest import Manifest, config_dir, find, find_streams, names, read
+from engines.outputs import FusionDecoder, YoloxDecoder
+from engines.recognition import ClipSpec, clip_spec
 
 REPO = Path(__file__).resolve().parents[2]
 NANO = REPO / "config/models/yolox-nano.yaml"
-KINDS = "'yolox', 'yolov5', 'yolov8', 'yolov10', 'yolov8-seg', 'ssd', 'retinanet', 'rcnn', 'torchvision-maskrcnn'"
+KINDS = (
+    "'yolox', 'yolov5', 'yolov8', 'yolov10', 'yolov8-seg', 'ssd', 'retinanet', 'rcnn', 'torchvision-maskrcnn', 'flow', "
+)
+KINDS += "'actions', 'fusion'"
 GOOD = """\
 name: mine
 task: detect
@@ -37,14 +45,60 @@ def refusal(folder: Path, text: str) -> list[str]:
     return [line.removeprefix(f"{folder}/") for line in str(caught.value).splitlines()]
 
 
+# Whose files nobody publishes with both an address and a checksum; and those that users train themselves.
+BY_HAND = {"flownets", "flownets-bn", "flownetc", "c3d", "i3d-flow"}
+BROUGHT = {"vgg16-spatial", "vgg16-temporal"}
+
+
 @pytest.mark.parametrize("name", names())
 def test_what_comes_with_us_is_whole(name: str) -> None:
     manifest = find(name)
     assert manifest.name == name
-    assert manifest.weights.file.sha256
-    assert manifest.weights.file.url
-    assert manifest.weights.file.licence
     assert len(set(manifest.labels)) == len(manifest.labels)
+    if isinstance(manifest.decoder, FusionDecoder):
+        assert [part.name for part in find_streams(manifest)] == [stream.model for stream in manifest.decoder.streams]
+        return
+    weights = manifest.weights.file
+    assert (weights.url is None) == (name in BY_HAND | BROUGHT)
+    assert (weights.page is None) == (name not in BY_HAND)
+    assert weights.sha256 or weights.url is None
+    assert weights.licence or name in BROUGHT
+
+
+@pytest.mark.parametrize("path", sorted((REPO / "config/models").glob("*.yaml")), ids=lambda path: path.stem)
+def test_weights_without_an_address_have_a_comment_that_says_why(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    if "checkpoint:" in path.read_text() and not any(line.lstrip().startswith("url:") for line in lines):
+        assert lines[lines.index("  checkpoint:") + 1].lstrip().startswith("# ")
+
+
+def test_actions_have_the_order_of_the_checkpoints() -> None:
+    """As torchvision, pyslowfast's kinetics_classnames.json, c3d-pytorch's labels.txt and UCF101's classInd.txt say."""
+    kinetics = find("r3d-18").labels
+    assert len(kinetics) == 400
+    assert list(kinetics) == sorted(kinetics)
+    assert all(find(name).labels == kinetics for name in ("mc3-18", "r2plus1d-18", "slowfast-r50", "two-stream-i3d"))
+    told = {"abseiling": 0, "hockey stop": 154, "playing cricket": 227, "sharpening knives": 290, "zumba": 399}
+    assert {name: kinetics.index(name) for name in told} == told
+    sports, ucf = find("c3d").labels, find("two-stream-vgg16").labels
+    assert (len(sports), sports[0], sports.index("tennis"), sports[-1]) == (487, "boomerang", 54, "model aircraft")
+    assert (len(ucf), ucf[0], ucf[36], ucf[-1]) == (101, "ApplyEyeMakeup", "HandstandPushups", "YoYo")
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "weights"),
+    [
+        ("two-stream-i3d", ClipSpec(64, 25.0, (224, 224), frozenset({"rgb", "flow"})), [1.0, 1.0]),
+        ("two-stream-vgg16", ClipSpec(10, 25.0, (224, 224), frozenset({"rgb", "flow"})), [1.0, 1.5]),
+    ],
+)
+def test_two_streams_are_one_model(name: str, spec: ClipSpec, weights: list[float]) -> None:
+    manifest = find(name)
+    assert clip_spec(manifest) == spec
+    assert isinstance(manifest.decoder, FusionDecoder)
+    assert [stream.weight for stream in manifest.decoder.streams] == weights
+    with pytest.raises(ManifestError, match="no weights of its own"):
+        assert manifest.weights.file
 
 
 def test_yolox_nano_is_what_its_authors_published() -> None:
@@ -100,9 +154,11 @@ def test_labels_may_be_a_list_of_ours_or_a_file_beside_the_manifest(tmp_path: Pa
         (("name: mine", "name: 'my model'"), ["mine.yaml:1: name: must match pattern"]),
         (
             ("weights", "wieghts"),
-            ["mine.yaml:1: weights: is missing", "mine.yaml:6: wieghts: unknown key (did you mean"],
+            ["mine.yaml:6: wieghts: unknown key (did you mean 'weights'?)"],
         ),
         (("decoder: yolox", "name: again"), ["mine.yaml:5: key 'name' is on line 1 already"]),
+        (("weights: {onnx: {file: mine.onnx}}\n", ""), ["mine.yaml:1: needs weights"]),
+        (("decoder: yolox", "decoder: actions"), ["mine.yaml:1: needs 'clip' with decoder actions"]),
         ((GOOD, ""), ["mine.yaml: must be a mapping, not nothing"]),
         ((GOOD, "\tname"), ["mine.yaml:1: is not YAML"]),
     ],
@@ -123,7 +179,7 @@ def test_an_empty_label_would_shift_the_others(tmp_path: Path) -> None:
 def test_an_unknown_name_gets_the_nearest_one() -> None:
     with pytest.raises(ManifestError, match=r"no model 'yolox-nanno' \(did you mean 'yolox-nano'\?\)"):
         find("yolox-nanno")
-    with pytest.raises(ManifestError, match=r"no model 'zzz' \(known: .*yolox-nano"):
+    with pytest.raises(ManifestError, match=r"no model 'zzz' \(known: c3d, .*r3d-18"):
         find("zzz")
 
 
@@ -177,3 +233,95 @@ def test_weights_that_are_none(tmp_path: Path) -> None:
     assert refusal(tmp_path, GOOD[: GOOD.index("weights")] + "weights: {}\n") == [
         "mine.yaml:6: weights: names neither onnx nor checkpoint: one of them is needed"
     ]
+
+
+# --- models that are but others together ---
+
+STREAM = """\
+name: {name}
+task: recognise
+labels: [run, jump]
+preprocess: {{size: [16, 24]}}
+clip: {{length: 4, fps: 10, input: {input}}}
+decoder: actions
+weights: {{onnx: {{file: {name}.onnx}}}}
+"""
+PAIR = """\
+name: mine
+task: recognise
+labels: [run, jump]
+preprocess: {size: [16, 24]}
+decoder: {kind: fusion, streams: [{model: seen.yaml}, {model: moved.yaml, weight: 2}]}
+"""
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Manifest:
+    for name, what in (("seen", "rgb"), ("moved", "flow")):
+        (tmp_path / f"{name}.yaml").write_text(STREAM.format(name=name, input=what))
+    return read(write(tmp_path, PAIR))
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        copy.copy,
+        copy.deepcopy,
+        lambda manifest: pickle.loads(pickle.dumps(manifest)),
+        lambda manifest: manifest.model_copy(update={"batch": 2}, deep=True),
+        lambda manifest: Manifest.model_validate(manifest.model_dump()),
+        lambda manifest: Manifest.model_validate_json(manifest.model_dump_json()),
+    ],
+    ids=["copy", "deepcopy", "pickle", "model_copy", "dump", "json"],
+)
+def test_a_pair_stays_a_pair_however_it_is_copied(pair: Manifest, again: Callable[[Manifest], Manifest]) -> None:
+    copied = Manifest.model_validate(again(pair))
+    assert copied.weights.absent
+    assert copied.decoder == pair.decoder
+    assert Manifest.model_validate(again(find("yolox-nano"))).weights == find("yolox-nano").weights
+
+
+def test_streams_are_looked_for_beside_the_pair(pair: Manifest, tmp_path: Path) -> None:
+    assert [(part.name, part.folder) for part in find_streams(pair)] == [("seen", tmp_path), ("moved", tmp_path)]
+    assert [part.name for part in find_streams(find("yolox-nano"))] == ["yolox-nano"]
+
+
+def test_a_pair_has_no_weights_and_a_network_has_some(tmp_path: Path) -> None:
+    weights = "weights: {onnx: {file: mine.onnx}}\n"
+    (line,) = refusal(tmp_path, PAIR + weights)
+    assert line == "mine.yaml:6: weights: the model is but others together, and needs none: leave it out"
+    (line,) = refusal(tmp_path, PAIR.replace("{kind: fusion", "{kind: fussion") + weights)
+    assert line.startswith("mine.yaml:5: decoder.kind: ")
+    assert read(write(tmp_path, PAIR + "weights: {}\n")).weights.absent
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (("[run, jump]", "[jump, run]"), "mine: its stream moved knows other classes, or in another order"),
+        (("[16, 24]", "[24, 16]"), "mine: its stream moved looks at clips of 24x16, not 16x24"),
+        (("fps: 10", "fps: 25"), "mine: its streams want 10 and 25 samples a second"),
+    ],
+)
+def test_streams_that_do_not_go_together(pair: Manifest, tmp_path: Path, change: tuple[str, str], fault: str) -> None:
+    moved = tmp_path / "moved.yaml"
+    moved.write_text(moved.read_text().replace(*change))
+    with pytest.raises(ManifestError) as caught:
+        find_streams(pair)
+    assert str(caught.value) == f"{fault}: take streams that go together"
+
+
+@pytest.mark.parametrize("other", ["mine.yaml", "finds.yaml"])
+def test_a_stream_is_a_network_that_looks_at_clips(pair: Manifest, tmp_path: Path, other: str) -> None:
+    """Neither a pair, itself even, nor what finds objects."""
+    (tmp_path / "finds.yaml").write_text(GOOD.replace("[cat, dog]", "[run, jump]").replace("[320, 640]", "[16, 24]"))
+    told = read(write(tmp_path, PAIR.replace("moved.yaml", other)))
+    with pytest.raises(ManifestError, match="is no network that looks at clips: name one that recognises actions"):
+        find_streams(told)
+
+
+def test_a_stream_that_is_not_there(pair: Manifest, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"no model 'i3d-rbg' \(did you mean 'i3d-rgb'\?\)"):
+        find_streams(read(write(tmp_path, PAIR.replace("seen.yaml", "i3d-rbg"))))
+    with pytest.raises(ManifestError, match=r"away\.yaml cannot be read"):
+        find_streams(read(write(tmp_path, PAIR.replace("seen.yaml", "away.yaml"))))
