@@ -17,9 +17,22 @@ from engines.yamlsource import suggest
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from engines.build.base import Operators
     from engines.manifest import Manifest
 
-FAMILIES = {"yolox": "engines.networks.yolox:YOLOX"}
+FAMILIES = {
+    "conv3d": "engines.networks.conv3d:CONV3D",
+    "faster-rcnn": "engines.networks.rcnn:FASTER_RCNN",
+    "flownet": "engines.networks.flownet:FLOWNET",
+    "i3d": "engines.networks.i3d:I3D",
+    "mask-rcnn": "engines.networks.rcnn:MASK_RCNN",
+    "retinanet": "engines.networks.retinanet:RETINANET",
+    "slowfast": "engines.networks.slowfast:SLOWFAST",
+    "ssd": "engines.networks.ssd:SSD",
+    "two-stream": "engines.networks.two_stream:TWO_STREAM",
+    "vgg16-stream": "engines.networks.two_stream:VGG16_STREAM",
+    "yolox": "engines.networks.yolox:YOLOX",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +49,8 @@ class Family:
 
     *build* takes a variant and a number of classes. *reference* runs a network on named inputs, and gives named outputs
     as the public implementation does: what both must agree on. A network gives a tensor, or a tuple of them, which
-    *outputs* names. Where decoding cannot be left to a head, *served* puts it around a network.
+    *outputs* names. Where decoding cannot be left to a head, *served* puts it around a network, with the operators that
+    are asked for; then it is this that gives what *outputs* names.
     """
 
     variants: tuple[str, ...]
@@ -44,7 +58,7 @@ class Family:
     reference: Callable[[nn.Module, Mapping[str, Tensor]], Mapping[str, Tensor]]
     published: Mapping[str, Published] = field(default_factory=dict)
     outputs: tuple[str, ...] = ("output",)
-    served: Callable[[nn.Module, Manifest], nn.Module] | None = None
+    served: Callable[[nn.Module, Manifest, Operators], nn.Module] | None = None
 
 
 def build_network(architecture: str, variant: str | None, classes: int) -> nn.Module:
@@ -57,6 +71,12 @@ def build_network(architecture: str, variant: str | None, classes: int) -> nn.Mo
             "correct 'variant' in the manifest"
         )
     return family.build(variant, classes)
+
+
+def served_form(network: nn.Module, manifest: Manifest, operators: Operators = "portable") -> nn.Module:
+    """Put around a manifest's network what is exported and served with it; often nothing."""
+    wrap = find_family(manifest.architecture or "").served
+    return network if wrap is None else wrap(network, manifest, operators)
 
 
 def find_family(architecture: str) -> Family:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from itertools import pairwise
+from typing import TypeAlias, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 # Makes a convolution that looks around: input channels, output channels, kernel, stride.
@@ -22,18 +24,12 @@ class ConvNorm(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
-        self.bn: nn.Module = nn.BatchNorm2d(outputs, self.eps, self.momentum)
+        self.bn = nn.BatchNorm2d(outputs, self.eps, self.momentum)
         self.act = nn.SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.act(self.bn(self.conv(x)))
         return out
-
-    def fold(self) -> None:
-        """Make the normalisation part of the convolution's weights; for inference only."""
-        if isinstance(self.bn, nn.BatchNorm2d):
-            self.conv = fuse_conv_bn_eval(self.conv, self.bn)
-            self.bn = nn.Identity()
 
 
 class Separable(nn.Module):
@@ -124,8 +120,18 @@ class Focus(nn.Module):
 
 
 def fold_norms(network: nn.Module) -> nn.Module:
-    """Fold every BatchNorm into the convolution before it, in place; a network in training mode would lose it."""
-    for module in network.eval().modules():
-        if isinstance(module, ConvNorm):
-            module.fold()
+    """Fold every normalisation into the convolution before it, in place; a network in training mode would lose it.
+
+    The convolution before it is the one that its module was given just before it: conv1, bn1, conv2, bn2.
+    """
+    for module in list(network.eval().modules()):
+        for (before, conv), (name, norm) in pairwise(list(module.named_children())):
+            if isinstance(conv, nn.Conv2d | nn.Conv3d) and _is_norm(norm):
+                setattr(module, before, fuse_conv_bn_eval(conv, norm))
+                setattr(module, name, nn.Identity())
     return network
+
+
+def _is_norm(module: nn.Module) -> TypeGuard[_BatchNorm]:
+    """Tell a normalisation whose figures are known beforehand, frozen or not."""
+    return isinstance(getattr(module, "running_var", None), Tensor)

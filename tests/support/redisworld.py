@@ -18,7 +18,7 @@ from streamer.backoff import Backoff
 from streamer.events import Event, ResultsDropped, SinkState
 from streamer.sinks.redis import RedisOptions, RedisSink
 from streamer.types import Frame, Packet
-from streamer.wire import Encoder
+from streamer.wire import Encoder, NodeFacts
 from streamer.wire.link import Timeouts
 
 AT = 1_790_000_000.0  # Unix seconds of frame 0; a frame takes 40 ms
@@ -42,7 +42,7 @@ def packet(seq: int, camera: str = "gate", captured_at: float | None = None) -> 
     return Packet(frame, {"yolo": box})
 
 
-encode = Encoder({"yolo": ("person",)})
+encode = Encoder({"yolo": NodeFacts(("person",))})
 
 
 class Witness:

@@ -1,0 +1,146 @@
+"""FlowNet: how far each pixel has moved from one image to the next, coarsely at first.
+
+Dosovitskiy et al. 2015, "FlowNet: Learning Optical Flow with Convolutional Networks",
+https://arxiv.org/abs/1504.06852. Keys and shapes are those of ClementPinard/FlowNetPytorch's checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from torch import Tensor, nn
+
+from engines.networks import Family, Published
+from engines.networks.correlation import DISPLACEMENTS, correlate
+
+PIXELS = 20.0  # of the input, to one unit of output
+_SLOPE = 0.1  # of what is below zero
+_REDIRECTED = 32  # channels of the first image beside the correlation
+_FLOW = 2
+
+# Makes a convolution: channels in, channels out, kernel, stride.
+Conv = Callable[[int, int, int, int], nn.Sequential]
+
+
+def _plain(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2), nn.LeakyReLU(_SLOPE))
+
+
+def _normed(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.LeakyReLU(_SLOPE))
+
+
+def _doubling(inputs: int, outputs: int) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)
+
+
+def _predicting(inputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, _FLOW, 3, padding=1, bias=False)
+
+
+class FlowNet(nn.Module):
+    """Pairs (N, 6, H, W) of RGB images to flow (N, 2, H / 4, W / 4), u and v in units of 20 pixels; sides round up.
+
+    What subclasses do is find the features that are coarse enough; the public weights want pixels in 0..1 less their
+    mean (0.411, 0.432, 0.45).
+    """
+
+    def __init__(self, inputs: int, found: int, conv: Conv) -> None:
+        super().__init__()
+        self.conv1 = conv(inputs, 64, 7, 2)
+        self.conv2 = conv(64, 128, 5, 2)
+        self.conv3 = conv(128, 256, 5, 2)
+        self.conv3_1 = conv(found, 256, 3, 1)
+        self.conv4, self.conv4_1 = conv(256, 512, 3, 2), conv(512, 512, 3, 1)
+        self.conv5, self.conv5_1 = conv(512, 512, 3, 2), conv(512, 512, 3, 1)
+        self.conv6, self.conv6_1 = conv(512, 1024, 3, 2), conv(1024, 1024, 3, 1)
+        self.predict_flow6 = _predicting(1024)
+        self.deconv5, self.upsampled_flow6_to_5 = _raising(1024, 512)
+        self.predict_flow5 = _predicting(1026)
+        self.deconv4, self.upsampled_flow5_to_4 = _raising(1026, 256)
+        self.predict_flow4 = _predicting(770)
+        self.deconv3, self.upsampled_flow4_to_3 = _raising(770, 128)
+        self.predict_flow3 = _predicting(386)
+        self.deconv2, self.upsampled_flow3_to_2 = _raising(386, 64)
+        self.predict_flow2 = _predicting(194)
+
+    def forward(self, pair: Tensor) -> Tensor:
+        two, three = self.find(pair)
+        four = self.conv4_1(self.conv4(three))
+        five = self.conv5_1(self.conv5(four))
+        six = self.conv6_1(self.conv6(five))
+        five = _joined(five, self.deconv5(six), self.upsampled_flow6_to_5(self.predict_flow6(six)))
+        four = _joined(four, self.deconv4(five), self.upsampled_flow5_to_4(self.predict_flow5(five)))
+        three = _joined(three, self.deconv3(four), self.upsampled_flow4_to_3(self.predict_flow4(four)))
+        two = _joined(two, self.deconv2(three), self.upsampled_flow3_to_2(self.predict_flow3(three)))
+        flow: Tensor = self.predict_flow2(two)
+        return flow
+
+    def find(self, pair: Tensor) -> tuple[Tensor, Tensor]:
+        """Give features at strides 4, (N, 128, h, w), and 8, (N, 256, h, w)."""
+        raise NotImplementedError
+
+
+def _raising(inputs: int, outputs: int) -> tuple[nn.Sequential, nn.ConvTranspose2d]:
+    """Make what doubles the size of features, and of the flow that was found with them."""
+    return nn.Sequential(_doubling(inputs, outputs), nn.LeakyReLU(_SLOPE)), _doubling(_FLOW, _FLOW)
+
+
+def _joined(fine: Tensor, *coarser: Tensor) -> Tensor:
+    """Stack what has become of coarser maps on a finer one; where its sides are odd, they are longer by one."""
+    rows, columns = fine.shape[2:]
+    return torch.cat((fine, *(x if x.shape[2:] == fine.shape[2:] else x[:, :, :rows, :columns] for x in coarser)), 1)
+
+
+class FlowNetS(FlowNet):
+    """Both images go through the network as one: "simple"."""
+
+    def __init__(self, conv: Conv) -> None:
+        super().__init__(6, 256, conv)
+
+    def find(self, pair: Tensor) -> tuple[Tensor, Tensor]:
+        two = self.conv2(self.conv1(pair))
+        return two, self.conv3_1(self.conv3(two))
+
+
+class FlowNetC(FlowNet):
+    """Each image goes through the network by itself, and then it is seen where they are alike: "corr"."""
+
+    def __init__(self, conv: Conv) -> None:
+        super().__init__(3, _REDIRECTED + DISPLACEMENTS, conv)
+        self.conv_redir = conv(256, _REDIRECTED, 1, 1)
+
+    def find(self, pair: Tensor) -> tuple[Tensor, Tensor]:
+        two = self.conv2(self.conv1(pair[:, :3]))
+        first, second = self.conv3(two), self.conv3(self.conv2(self.conv1(pair[:, 3:])))
+        alike = F.leaky_relu(correlate(first, second), _SLOPE)
+        return two, self.conv3_1(torch.cat((self.conv_redir(first), alike), 1))
+
+
+VARIANTS: dict[str, Callable[[], FlowNet]] = {
+    "s": lambda: FlowNetS(_plain),
+    "s-bn": lambda: FlowNetS(_normed),
+    "c": lambda: FlowNetC(_plain),
+    "c-bn": lambda: FlowNetC(_normed),
+}
+
+
+def _reference(network: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {"flow2": network(inputs["pair"])}
+
+
+FLOWNET = Family(
+    variants=tuple(VARIANTS),
+    build=lambda variant, _classes: VARIANTS[variant](),
+    reference=_reference,
+    published={
+        "flownets": Published("s", classes=0),
+        "flownets_bn": Published("s-bn", classes=0),
+        "flownetc": Published("c", classes=0),
+        "flownetc_bn": Published("c-bn", classes=0),
+    },
+    outputs=("flow",),
+)

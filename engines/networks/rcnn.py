@@ -1,0 +1,210 @@
+"""Faster and Mask R-CNN with a ResNet-50 pyramid, as torchvision has them; attributes are the keys of its checkpoints.
+
+Ren et al. 2015, https://arxiv.org/abs/1506.01497; He et al. 2017, https://arxiv.org/abs/1703.06870. Here are the
+weights; `engines.networks.two_stage` puts what is chosen, suppressed and sampled between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from torch import Tensor, nn
+
+from engines.build.base import Operators
+from engines.manifest import Manifest
+from engines.networks import Family, Published
+from engines.networks.resnet import WIDTH, Backbone
+
+ANCHORS = 3  # of each cell
+BOX_BINS, MASK_BINS = 7, 14  # of an RoI, along each side
+_HIDDEN = 1024
+_BOX = 4
+
+
+class RpnHead(nn.Module):
+    """Tell of every anchor whether it holds an object, and where in truth that lies: (N, 3, h, w) and (N, 12, h, w)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
+        self.cls_logits = nn.Conv2d(WIDTH, ANCHORS, 1)
+        self.bbox_pred = nn.Conv2d(WIDTH, ANCHORS * _BOX, 1)
+
+    def forward(self, levels: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        near = [F.relu(self.conv(level)) for level in levels]
+        return [(self.cls_logits(each), self.bbox_pred(each)) for each in near]
+
+
+class BoxHead(nn.Module):
+    """Features (R, 256, 7, 7) to a vector each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc6 = nn.Linear(WIDTH * BOX_BINS**2, _HIDDEN)
+        self.fc7 = nn.Linear(_HIDDEN, _HIDDEN)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.relu(self.fc7(F.relu(self.fc6(features.flatten(1)))))
+
+
+class BoxPredictor(nn.Module):
+    """Vectors (R, 1024) to class logits (R, C) and, for each class, deltas (R, 4 C)."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.cls_score = nn.Linear(_HIDDEN, classes)
+        self.bbox_pred = nn.Linear(_HIDDEN, classes * _BOX)
+
+    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        return self.cls_score(vectors), self.bbox_pred(vectors)
+
+
+class MaskHead(nn.Module):
+    """Features (R, 256, 14, 14) to others that know their surroundings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mask_fcn1 = nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
+        self.mask_fcn2 = nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
+        self.mask_fcn3 = nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
+        self.mask_fcn4 = nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        near = F.relu(self.mask_fcn2(F.relu(self.mask_fcn1(features))))
+        return F.relu(self.mask_fcn4(F.relu(self.mask_fcn3(near))))
+
+
+class MaskPredictor(nn.Module):
+    """Features (R, 256, 14, 14) to mask logits (R, C, 28, 28); or (R, 28, 28), of one class each."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.conv5_mask = nn.ConvTranspose2d(WIDTH, WIDTH, 2, 2)
+        self.mask_fcn_logits = nn.Conv2d(WIDTH, classes, 1)
+
+    def forward(self, features: Tensor, classes: Tensor | None = None) -> Tensor:
+        fine = F.relu(self._twice_as_fine(features))
+        if classes is None:
+            every: Tensor = self.mask_fcn_logits(fine)
+            return every
+        # A hundredth of the arithmetic and of the memory: what a class is made of is taken first.
+        weight = self.mask_fcn_logits.weight.flatten(1)[classes]
+        logits = weight.unsqueeze(1) @ fine.flatten(2)
+        assert self.mask_fcn_logits.bias is not None  # noqa: S101 - for the type checker
+        bias = self.mask_fcn_logits.bias[classes].reshape(-1, 1, 1)
+        return (logits + bias).reshape(-1, *fine.shape[2:])
+
+    def _twice_as_fine(self, features: Tensor) -> Tensor:
+        """Transpose the convolution: at a stride of its size, four pixels of each, and nothing is added up.
+
+        Said so, for TensorRT-RTX has no transposed one in bfloat16.
+        """
+        weight = self.conv5_mask.weight.flatten(1).t()[..., None, None]
+        assert self.conv5_mask.bias is not None  # noqa: S101 - for the type checker
+        return F.pixel_shuffle(F.conv2d(features, weight, self.conv5_mask.bias.repeat_interleave(4)), 2)
+
+
+class Rpn(nn.Module):
+    """The region proposal network's weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = RpnHead()
+
+
+class RoiHeads(nn.Module):
+    """What looks at each region."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.box_head = BoxHead()
+        self.box_predictor = BoxPredictor(classes)
+
+    def boxes(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Classify regions by their features (R, 256, 7, 7): logits (R, C) and deltas (R, 4 C)."""
+        logits, deltas = self.box_predictor(self.box_head(features))
+        return logits, deltas
+
+
+class MaskedRoiHeads(RoiHeads):
+    """What looks at each region, and paints it."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(classes)
+        self.mask_head = MaskHead()
+        self.mask_predictor = MaskPredictor(classes)
+
+    def masks(self, features: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Paint regions by their features (R, 256, 14, 14): logits (R, C, 28, 28), or of one class each."""
+        logits: Tensor = self.mask_predictor(self.mask_head(features), classes)
+        return logits
+
+
+class Rcnn(nn.Module):
+    """The weights of a two-stage detector: of Mask R-CNN where *heads* paint, else of Faster R-CNN."""
+
+    def __init__(self, heads: RoiHeads) -> None:
+        super().__init__()
+        self.backbone = Backbone(2, "pool")
+        self.rpn = Rpn()
+        self.roi_heads = heads
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Give the pyramid of images (N, 3, H, W), strides 4 to 64: all that needs no proposals."""
+        levels: list[Tensor] = self.backbone(images)
+        return levels
+
+
+def _served(network: nn.Module, manifest: Manifest, operators: Operators) -> nn.Module:
+    from engines.networks.two_stage import TwoStage  # it knows what is here
+
+    return TwoStage(network, manifest, operators)
+
+
+def _reference(network: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give what the public implementation gives; its heads look at five regions that are always the same."""
+    from engines.networks.roi import RoiAlign, pack
+
+    assert isinstance(network, Rcnn)  # noqa: S101 - by the table
+    image = inputs["image"]
+    size = (image.shape[2], image.shape[3])
+    levels = network(image)
+    out = {f"fpn_{'pool' if i == 4 else i}": level for i, level in enumerate(levels)}
+    for i, (objectness, deltas) in enumerate(network.rpn.head(levels)):
+        out |= {f"rpn_objectness_{i}": objectness, f"rpn_deltas_{i}": deltas}
+    regions = _regions(size).expand(len(image), -1, -1)
+    atlas = pack(levels[:-1])
+    out["box_roi_features"] = RoiAlign(size, BOX_BINS)(atlas, regions)
+    out["class_logits"], out["box_deltas"] = network.roi_heads.boxes(out["box_roi_features"])
+    if isinstance(network.roi_heads, MaskedRoiHeads):
+        out["mask_roi_features"] = RoiAlign(size, MASK_BINS)(atlas, regions)
+        out["mask_logits"] = network.roi_heads.masks(out["mask_roi_features"])
+    return out
+
+
+def _regions(size: tuple[int, int]) -> Tensor:
+    """List the regions (1, 5, 4) that the reference looks at."""
+    whole = (0.0, 0.0, size[1] - 1.0, size[0] - 1.0)
+    fixed = [(8.0, 12.0, 120.0, 150.0), (40.0, 30.0, 90.0, 60.0), (100.0, 20.0, 250.0, 180.0), whole]
+    return torch.tensor([[*fixed, (33.3, 44.4, 77.7, 99.9)]])
+
+
+FASTER_RCNN = Family(
+    variants=("r50",),
+    build=lambda _variant, classes: Rcnn(RoiHeads(classes)),
+    reference=_reference,
+    published={"fasterrcnn_resnet50_fpn": Published("r50", classes=91)},
+    outputs=("boxes", "scores", "classes"),
+    served=_served,
+)
+
+MASK_RCNN = Family(
+    variants=("r50",),
+    build=lambda _variant, classes: Rcnn(MaskedRoiHeads(classes)),
+    reference=_reference,
+    published={"maskrcnn_resnet50_fpn": Published("r50", classes=91)},
+    outputs=("boxes", "scores", "classes", "masks"),
+    served=_served,
+)

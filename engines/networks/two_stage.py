@@ -1,0 +1,102 @@
+"""A two-stage detector from images to objects, in fixed shapes: what is exported and served.
+
+Everything has its highest number: proposals, pairs of a proposal and a class, objects. What is missing has a score of
+zero. Convolutions and products may compute in halves; all that is `Exact` is float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from engines.build.base import Operators
+from engines.geometry import Size
+from engines.manifest import Manifest
+from engines.networks.native import NativeAlign, PaintFound
+from engines.networks.proposals import NEVER, Propose, Weights, clipped, moved, sizeable, take
+from engines.networks.rcnn import BOX_BINS, MASK_BINS, MaskedRoiHeads, Rcnn
+from engines.networks.roi import Exact, RoiAlign, pack
+from engines.networks.suppression import Suppress
+from engines.outputs import RcnnDecoder
+
+_WEIGHTS: Weights = (10.0, 5.0)  # of the second stage's deltas
+_PAIRS = 1000  # of a proposal and a class: the best of an image
+_LEAST_SIDE = 1e-2  # pixels
+
+
+class TwoStage(nn.Module):
+    """Images (N, 3, H, W) to `boxes` (N, K, 4) xyxy in their pixels, `scores` (N, K) best first, `classes` (N, K).
+
+    Mask R-CNN gives `masks` (N, K, 28, 28) besides: probabilities within each box.
+    """
+
+    def __init__(self, network: nn.Module, manifest: Manifest, operators: Operators = "portable") -> None:
+        super().__init__()
+        decoder, size = manifest.decoder, manifest.preprocess.size
+        assert isinstance(network, Rcnn)  # noqa: S101 - by the table
+        assert isinstance(decoder, RcnnDecoder)  # noqa: S101 - by the table
+        self.network = network
+        self.propose = Propose(size, decoder.proposals)
+        self.align = _ALIGN[operators](size, BOX_BINS)
+        self.choose = Choose(size, decoder)
+        self.paint = _PAINT[operators](size)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        levels, heads = self.network(images), self.network.roi_heads
+        regions, worth = self.propose(self.network.rpn.head(levels))
+        atlas = pack(levels[:-1])
+        found = self.choose(*heads.boxes(self.align(atlas, regions)), regions, worth)
+        boxes, scores, classes = found
+        if not isinstance(heads, MaskedRoiHeads):
+            return boxes, scores, classes.int()
+        return boxes, scores, classes.int(), self.paint(heads, atlas, found)
+
+
+class Choose(Exact):
+    """Make objects of the classes and deltas of regions, class by class without those that overlap a better one."""
+
+    def __init__(self, size: Size, decoder: RcnnDecoder) -> None:
+        super().__init__()
+        self.size, self.least, self.objects = size, decoder.score, decoder.detections
+        self.suppress = Suppress(decoder.iou)
+
+    def forward(self, logits: Tensor, deltas: Tensor, regions: Tensor, worth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (N * P, C), deltas (N * P, 4 C), regions (N, P, 4) and their scores (N, P) to (N, K, 4), twice (N, K).
+
+        Class 0 is the background.
+        """
+        count, classes = regions.shape[1], logits.shape[1]
+        scores, row, label = self._pairs(logits.reshape(-1, count, classes), worth)
+        near = deltas.float().reshape(-1, count * classes, 4)
+        boxes = clipped(moved(take(regions, row), take(near, row * classes + label), _WEIGHTS), self.size)
+        stays = self.suppress(boxes, (scores > 0) & sizeable(boxes, _LEAST_SIDE), label)
+        best, rows = torch.where(stays, scores, 0.0).topk(min(self.objects, scores.shape[1]), 1)
+        return torch.where(best.unsqueeze(2) > 0, take(boxes, rows), 0.0), best, label.gather(1, rows)
+
+    def _pairs(self, logits: Tensor, worth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Find the best pairs of a region and a class: their scores, regions and classes (N, pairs each)."""
+        scores = logits.float().softmax(2)[..., 1:]
+        scores = torch.where((scores > self.least) & (worth > NEVER).unsqueeze(2), scores, 0.0)
+        kinds = scores.shape[2]
+        best, pair = scores.flatten(1).topk(min(_PAIRS, scores.shape[1] * kinds), 1)
+        row = pair // kinds
+        return best, row, pair - row * kinds + 1
+
+
+class Paint(nn.Module):
+    """Paint objects, real or not: probabilities (N, K, 28, 28)."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.align = RoiAlign(size, MASK_BINS)
+
+    def forward(self, heads: MaskedRoiHeads, atlas: Tensor, found: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        boxes, _, classes = found
+        masks = heads.masks(self.align(atlas, boxes), classes.flatten()).sigmoid()
+        return masks.reshape(*classes.shape, *masks.shape[1:])
+
+
+_ALIGN: dict[Operators, Callable[[Size, int], nn.Module]] = {"portable": RoiAlign, "native": NativeAlign}
+_PAINT: dict[Operators, Callable[[Size], nn.Module]] = {"portable": Paint, "native": PaintFound}

@@ -1,0 +1,98 @@
+"""The networks of flow; what they compute is compared with the public ones in tests/parity."""
+
+from __future__ import annotations
+
+import clipnets
+import numpy as np
+import pytest
+import torch
+from clipnets import Exported, noise, randomise
+
+from engines.networks import build_network
+from engines.networks.correlation import correlate
+from engines.networks.flownet import VARIANTS
+from engines.runtimes import available
+from engines.types import Float
+
+SIZE = (70, 101)  # no multiple of anything: what was doubled is cropped at every level
+
+
+@pytest.fixture(scope="module", params=["s", "c"])  # where a normalisation was, it is folded
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    pair = noise(clipnets.ROWS, 6, *SIZE)
+    path = tmp_path_factory.mktemp(request.param) / "flownet.onnx"
+    return clipnets.export(randomise(VARIANTS[request.param]()), {"pair": pair}, ("flow",), path)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_the_cpu_runtimes_give_what_torch_gives_for_any_batch(exported: Exported, runtime: str) -> None:
+    if runtime not in available():
+        pytest.skip(f"{runtime} is not installed: pip install 'streamer[test]'")
+    assert exported.error(runtime) <= 1e-3
+
+
+def test_tensorrt_rtx_builds_it(exported: Exported) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install 'streamer[tensorrt-rtx]'")
+    assert len(exported.build_rtx("sm_75", "sm_120").data) > 1_000_000
+
+
+@pytest.mark.parametrize(("variant", "millions"), [("s", 38.68), ("c", 39.18)])
+def test_variants_have_the_published_number_of_parameters(variant: str, millions: float) -> None:
+    with torch.device("meta"):
+        network = build_network("flownet", variant, 0)
+    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.01)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_flow_has_a_quarter_of_any_size_rounded_up(variant: str) -> None:
+    network = VARIANTS[variant]().eval()
+    for rows, columns in ((64, 64), (65, 127), (130, 97), (33, 20)):
+        with torch.inference_mode():
+            flow = network(noise(1, 6, rows, columns))
+        assert flow.shape == (1, 2, -(-rows // 4), -(-columns // 4))
+
+
+@pytest.mark.parametrize("variant", ["s", "c"])
+def test_the_order_of_a_pair_matters(variant: str) -> None:
+    network, pair = randomise(VARIANTS[variant]()), noise(1, 6, 64, 64)
+    with torch.inference_mode():
+        forth, back = network(pair), network(pair.roll(3, 1))
+    assert torch.linalg.norm(forth - back) > 1e-2 * torch.linalg.norm(forth)
+
+
+# --- the correlation ---
+
+
+def by_definition(first: Float, second: Float) -> Float:
+    """Average the products of every two places that are 0, 2 … 20 pixels apart, rows first: a plain loop."""
+    _, rows, columns = first.shape
+    out = np.zeros((21, 21, rows, columns), np.float32)
+    for i in range(21):
+        for j in range(21):
+            for y in range(rows):
+                for x in range(columns):
+                    v, u = y + 2 * (i - 10), x + 2 * (j - 10)
+                    if 0 <= v < rows and 0 <= u < columns:
+                        out[i, j, y, x] = first[:, y, x] @ second[:, v, u] / len(first)
+    return out.reshape(441, rows, columns)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 8), (8, 5), (3, 23)])
+def test_the_correlation_is_that_of_its_definition(size: tuple[int, int]) -> None:
+    first, second = noise(2, 16, *size), noise(2, 16, *size, seed=1)
+    got = correlate(first, second).numpy()
+    for row in range(2):
+        np.testing.assert_allclose(got[row], by_definition(first[row].numpy(), second[row].numpy()), atol=1e-5)
+
+
+def test_what_moved_is_most_alike_where_it_went() -> None:
+    first = noise(1, 64, 40, 50)
+    second = first.roll((6, -4), (2, 3))  # down and to the left
+    inner = correlate(first, second)[0, :, 10:-10, 10:-10]
+    assert (inner.argmax(0) == 21 * (10 + 3) + (10 - 2)).all()
+
+
+def test_halves_hold_a_correlation_whose_sum_they_could_not() -> None:
+    first = torch.full((1, 256, 2, 2), 40.0, dtype=torch.float16)
+    centre = correlate(first, first)[0, 21 * 10 + 10]
+    assert torch.allclose(centre, torch.tensor(1600.0, dtype=torch.float16))
