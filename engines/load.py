@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,15 +14,20 @@ from engines.build.cache import EngineCache, Entry
 from engines.build.graph import calibration_of, material
 from engines.build.obtain import obtain, stale
 from engines.build.rebuild import Rebuild
+from engines.classical import Method, open_classical
 from engines.decoders import DetectOptions
 from engines.decoders.candidates import DecodeCandidates
+from engines.decoders.instances import DecodeInstances
 from engines.errors import BuildError, EngineError, RuntimeUnavailable, WeightsError
-from engines.manifest import Manifest
-from engines.model import Model
+from engines.manifest import Manifest, find_streams
+from engines.model import Model, Postprocess
+from engines.motion import FlowModel, flow_model
+from engines.outputs import UNCOUNTED, FusionDecoder
 from engines.preprocess import Preprocess, PreprocessSpec
+from engines.recognition import Fused, OneStream, clip_spec
 from engines.runtimes import open_runtime, require, usable
 from engines.runtimes.base import Precision, Runtime, RuntimeOptions
-from engines.runtimes.handover import Handover, Opening, same_candidates
+from engines.runtimes.handover import Handover, Opening, same_candidates, same_values
 from engines.types import Detections, Image
 
 log = logging.getLogger(__name__)
@@ -61,12 +67,58 @@ def open_detector(
 def as_detector(manifest: Manifest, runtime: Runtime, detect: DetectOptions) -> Model[Image, Detections]:
     """Put what a detector needs around a runtime that gives candidates."""
     if manifest.decoder.kind in _FINISHED:
-        detect = replace(detect, iou=1.0)  # no two boxes overlap by more
-    decode = DecodeCandidates(len(manifest.labels), detect)
+        detect = replace(detect, suppression=replace(detect.suppression, kind="none"))
+    decode = _decoder(manifest, detect)
     return Model(manifest.name, manifest.labels, Preprocess(preprocess_spec(manifest), runtime), runtime, decode)
 
 
-_FINISHED = {"yolov10"}  # decoders of networks that find everything once
+def _decoder(manifest: Manifest, detect: DetectOptions) -> Postprocess[Detections]:
+    if manifest.task == "segment":
+        return DecodeInstances(len(manifest.labels), detect, manifest.preprocess.size)
+    return DecodeCandidates(len(manifest.labels), detect)
+
+
+_FINISHED = {"yolov10", *UNCOUNTED}  # decoders of networks that find everything once
+
+
+def open_flow(
+    manifest: Manifest | Method,
+    weights: Path | None,
+    prefer: Sequence[str],
+    options: RuntimeOptions,
+    upkeep: Upkeep | None = None,
+) -> FlowModel:
+    """Open a network for optical flow, or a classical method by its name, which needs no weights.
+
+    Raises what `open_detector` raises.
+    """
+    if isinstance(manifest, str):
+        return open_classical(manifest, options.max_batch)
+    assert weights is not None, "a network has some"  # noqa: S101 - for the type checker
+    upkeep = upkeep or Upkeep()
+    runtime = open_first(material(manifest, weights, tell=upkeep.tell), prefer, options, upkeep)
+    return flow_model(manifest.name, preprocess_spec(manifest), runtime)
+
+
+def open_recogniser(
+    manifest: Manifest,
+    find_weights: Callable[[Manifest], Path],
+    prefer: Sequence[str],
+    options: RuntimeOptions,
+    upkeep: Upkeep | None = None,
+) -> OneStream | Fused:
+    """Open a model that scores clips; one of several streams opens them all. Raises what `open_detector` raises."""
+    upkeep = upkeep or Upkeep()
+    with ExitStack() as stack:
+        streams = []
+        for part in find_streams(manifest):
+            runtime = open_first(material(part, find_weights(part), tell=upkeep.tell), prefer, options, upkeep)
+            stack.callback(runtime.close)
+            streams.append(OneStream(part, runtime))
+        stack.pop_all()  # all are open: they are the caller's now
+    if not isinstance(manifest.decoder, FusionDecoder):
+        return streams[0]
+    return Fused(manifest.name, streams, [each.weight for each in manifest.decoder.streams], clip_spec(manifest))
 
 
 def open_first(bench: Material, prefer: Sequence[str], options: RuntimeOptions, upkeep: Upkeep) -> Runtime:
@@ -121,7 +173,8 @@ def open_on(name: str, bench: Material, options: RuntimeOptions, upkeep: Upkeep)
             upkeep.tell(f"a new engine of {bench.manifest.name} is being built; meanwhile {serving.description} serves")
             rebuild = Rebuild(bench, name, order, upkeep.cache)
             coming = Opening(rebuild, lambda path: open_runtime(name, path, options), upkeep.beside)
-            return Handover(serving, coming, same_candidates, upkeep.tell)
+            same = same_candidates if bench.manifest.task in ("detect", "segment") else same_values
+            return Handover(serving, coming, same, upkeep.tell)
     return open_runtime(name, obtain(bench, name, order, upkeep.cache, upkeep.tell), options)
 
 
@@ -138,7 +191,8 @@ def _stand_in(old: Entry, bench: Material, options: RuntimeOptions) -> Runtime |
     except EngineError as error:
         log.debug("%s; is there ONNX Runtime?", error)
     try:
-        return open_runtime("onnxruntime", bench.graph(Recipe()), replace(options, precision="fp32"))
+        graph = bench.graph(Recipe(operators=had.order.recipe.operators))
+        return open_runtime("onnxruntime", graph, replace(options, precision="fp32"))
     except EngineError as error:
         log.debug("%s; so the engine is waited for", error)
         return None
@@ -146,19 +200,41 @@ def _stand_in(old: Entry, bench: Material, options: RuntimeOptions) -> Runtime |
 
 def order_for(name: str, bench: Material, options: RuntimeOptions) -> Order:
     """Say what to build for a runtime: in which types the graph is, and what the runtime decides itself."""
-    graphs = GRAPHS[name]
+    if bench.manifest.decoder.kind in UNCOUNTED and name not in ("openvino", "onnxruntime"):
+        raise RuntimeUnavailable(
+            f"{name} cannot run {bench.manifest.name}, which gives a row an object: take openvino or onnxruntime"
+        )
+    options, graphs = within(options, bench.manifest), GRAPHS[name]
     if options.precision not in graphs:
         raise RuntimeUnavailable(f"{name} does not compute in {options.precision}: take one of {', '.join(graphs)}")
-    precision = graphs[options.precision]
-    recipe = Recipe(precision, calibration=calibration_of(bench) if precision == "int8" else None)
-    options = within(options, bench.manifest)
     profile = Profile(1, options.max_batch, options.max_batch)
-    return Order(recipe, profile, options.precision, options.goal, options.threads)
+    return Order(_recipe(name, bench, options.precision), profile, options.precision, options.goal, options.threads)
+
+
+def _recipe(name: str, bench: Material, precision: Precision) -> Recipe:
+    graph = GRAPHS[name][precision]
+    if bench.manifest.decoder.kind != "rcnn":
+        return Recipe(graph, calibration=calibration_of(bench) if graph == "int8" else None)
+    if name not in _NATIVE:
+        return Recipe(graph)
+    # Pixels are counted inside, which a hint would have OpenVINO do in halves as well: the graph says what may be one.
+    return Recipe(_own_types(precision) if name == "openvino" else graph, operators="native")
+
+
+def _own_types(precision: Precision) -> GraphPrecision:
+    from engines.runtimes.openvino import fast  # as heavy as the runtime itself
+
+    return precision if precision != "auto" else "bf16" if fast("bf16") else "fp32"
+
+
+_NATIVE = frozenset({"openvino", "onnxruntime"})  # they have operators that TensorRT lacks
 
 
 def within(options: RuntimeOptions, manifest: Manifest) -> RuntimeOptions:
-    """Ask for no larger batches than the model's memory allows."""
-    return replace(options, max_batch=min(options.max_batch, manifest.batch or options.max_batch))
+    """Ask for no larger batches than the model's memory allows, and for fp32 where boxes are computed inside."""
+    unsafe = manifest.decoder.kind in UNCOUNTED and options.precision == "auto"
+    rows = min(options.max_batch, manifest.batch or options.max_batch)
+    return replace(options, max_batch=rows, precision="fp32" if unsafe else options.precision)
 
 
 _TYPED: dict[Precision, GraphPrecision] = {

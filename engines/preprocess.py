@@ -49,11 +49,16 @@ def _place(source_hw: Size, spec: PreprocessSpec) -> _Place:
     return _Place(slice(top, top + height), slice(left, left + width), (width, height), geometry)
 
 
-def placed(image: Image, spec: PreprocessSpec) -> Image:
+def place(image: Image, spec: PreprocessSpec) -> tuple[Image, Geometry]:
     """Place one RGB image (H, W, 3) of any size, in memory of its own."""
-    pixels, _ = _Canvas(spec, 1).put([image])
+    pixels, (geometry,) = _Canvas(spec, 1).put([image])
     alone: Image = pixels[0]
-    return alone
+    return alone, geometry
+
+
+def placed(image: Image, spec: PreprocessSpec) -> Image:
+    """Place one RGB image (H, W, 3) of any size, in memory of its own, and forget where it lies."""
+    return place(image, spec)[0]
 
 
 class Preprocess:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 
+from engines.boxes import Suppression
 from engines.build.base import Material, Recipe
 from engines.decoders import DetectOptions
 from engines.load import as_detector
@@ -35,5 +36,5 @@ def accuracy(bench: Material, recipe: Recipe, images: Sequence[Image], truth: Se
 def _detect(bench: Material, recipe: Recipe, images: Sequence[Image], confidence: float) -> list[Detections]:
     options = RuntimeOptions(recipe.precision, max_batch=1)
     with closing(open_runtime("onnxruntime", bench.graph(recipe), options)) as runtime:
-        model = as_detector(bench.manifest, runtime, DetectOptions(confidence, bench.manifest.defaults.iou))
-        return model(images)
+        wanted = DetectOptions(confidence, Suppression(iou=bench.manifest.defaults.iou))
+        return as_detector(bench.manifest, runtime, wanted)(images)

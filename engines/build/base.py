@@ -12,6 +12,7 @@ from engines.runtimes.base import Goal, Precision
 
 GraphPrecision = Literal["fp32", "fp16", "bf16", "int8"]
 Layout = Literal["candidates", "raw"]
+Operators = Literal["portable", "native"]
 
 Tell: TypeAlias = Callable[[str], None]  # hears one sentence a step: "exporting yolox-s", "building for sm_86"
 
@@ -25,12 +26,15 @@ class Recipe:
     """How a served graph is made of a network: its types, and what it gives.
 
     *candidates*: what is left to decode is NMS (`boxes`, `scores`, `classes`); *raw*: the network's own outputs.
+    *operators*: *portable* ones are what every runtime has, TensorRT's lists being short; *native* ones, RoiAlign and
+    tensors as long as there are objects, are faster where they run. Most networks are the same in both.
     *calibration* tells which frames an int8 graph was calibrated on (a digest); None for all others.
     """
 
     precision: GraphPrecision = "fp32"
     layout: Layout = "candidates"
     calibration: str | None = None
+    operators: Operators = "portable"
 
 
 @dataclass(frozen=True, slots=True)

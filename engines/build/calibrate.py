@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from spox import Tensor, argument, build
 
-from engines.boxes import iou
+from engines.boxes import Suppression, iou
 from engines.build.heads import Place, decode
 from engines.build.quantise import Bound, Loss, output_error
 from engines.decoders import DetectOptions
@@ -94,7 +94,7 @@ class _Head:
             self._session = self._open(outputs)
         names = ("boxes", "scores", "classes")
         candidates = dict(zip(names, self._session.run(names, dict(outputs)), strict=True))
-        options = DetectOptions(confidence, self._manifest.defaults.iou)
+        options = DetectOptions(confidence, Suppression(iou=self._manifest.defaults.iou))
         decoder = DecodeCandidates(len(self._manifest.labels), options)
         return decoder(candidates, [self._place])[0]
 

@@ -14,9 +14,11 @@ from engines.build.apart import apart
 from engines.build.base import Tell, silent
 from engines.build.trial import Subject, Trial, Variant, prepare, run
 from engines.errors import BuildError, EngineError
+from engines.masks import realign
 from engines.runtimes import available
 from engines.types import Array, Detections, Image
 
+_IN = 0.5  # probability from which a pixel belongs to a mask
 _SAME = 0.5  # IoU from which two boxes are taken for the same object
 # Whose fp32 counts as the truth, best first: PyTorch runs the network as its authors wrote it.
 _REFERENCES = ("pytorch", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
@@ -40,6 +42,7 @@ class Agreement:
     extra: int
     worst_iou: float  # of those in both; 1 where there are none
     worst_confidence: float  # largest difference; 0 where there are none
+    worst_mask_iou: float | None  # of those in both, in the reference's box; None where there are no masks
     mean_ap: float | None  # against the reference's as the truth; None where pycocotools is not installed
 
 
@@ -160,8 +163,18 @@ def agreement(
         extra=sum(map(len, found)) - both,
         worst_iou=float(min(overlaps, default=1.0)),
         worst_confidence=float(max((c.max(initial=0) for c in confidences), default=0.0)),
+        worst_mask_iou=min((float(n) for a, b, i, j, _ in pairs for n in _mask_ious(a[i], b[j])), default=None),
         mean_ap=_mean_ap(reference, everything),
     )
+
+
+def _mask_ious(a: Detections, b: Detections) -> Array:
+    """Overlap each mask of *a* with the same row's of *b*, both seen through the box of *a*; (N,), or () without."""
+    if a.masks is None or b.masks is None:
+        return np.zeros(0)
+    one, other = (masks.probs > _IN for masks in (a.masks, realign(b.masks, b.xyxy, a.xyxy)))
+    union = (one | other).sum((1, 2))
+    return np.where(union, (one & other).sum((1, 2)) / np.maximum(union, 1), 1.0)
 
 
 def match(a: Detections, b: Detections) -> tuple[Array, Array, Array]:

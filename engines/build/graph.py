@@ -10,10 +10,11 @@ from pathlib import Path
 
 import onnx
 
-from engines.build.base import Material, Recipe, Tell, silent
+from engines.build.base import Material, Operators, Recipe, Tell, silent
 from engines.build.files import alone, on_disk, write_whole
 from engines.build.graphs import Origin, graphs_dir, save, whole
 from engines.errors import BuildError, ModelError
+from engines.feeds import feed_of
 from engines.manifest import Manifest
 from engines.runtimes.checks import check_file
 from engines.sampling import spread
@@ -48,6 +49,7 @@ class _Bench:
         if whole(target):
             return target
         if recipe.precision == "int8":
+            _refuse_int8(self._manifest)
             raise BuildError(
                 f"{self._manifest.name} is not calibrated for int8: run `streamer models build {self._manifest.name} "
                 "--precision int8 --calibrate VIDEO` with a video of your own"
@@ -61,7 +63,7 @@ class _Bench:
         from engines.build.fold import fold  # spox: needed only where a graph is made
 
         origin = Origin(self._manifest.name, str(self._weights.resolve()), recipe, self.digest(recipe))
-        body = load_body(self._manifest, self._weights, self._folder, self._tell)
+        body = load_body(self._manifest, self._weights, self._folder, self._tell, recipe.operators)
         save(fold(in_precision(body, recipe), self._manifest, recipe), target, origin)
 
 
@@ -75,6 +77,7 @@ def calibrated(bench: Material, images: Iterable[Image], tell: Tell, folder: Pat
     from engines.build.quantise import quantise
 
     manifest, folder = bench.manifest, folder or graphs_dir()
+    _refuse_int8(manifest)
     latest = _calibration_file(bench, folder)
     with alone(latest):  # held all the while: where nothing can be written, that is found out first
         placed = list(place(manifest, spread(images, FRAMES)))
@@ -87,6 +90,13 @@ def calibrated(bench: Material, images: Iterable[Image], tell: Tell, folder: Pat
         with on_disk(latest):
             write_whole(latest, f"{digest}\n".encode())
     return recipe
+
+
+def _refuse_int8(manifest: Manifest) -> None:
+    if manifest.decoder.kind == "rcnn":
+        raise BuildError(
+            f"{manifest.name} counts pixels within the network, so it cannot be quantised as a whole: take bf16 or fp16"
+        )
 
 
 def _keep(graph: onnx.ModelProto, bench: Material, recipe: Recipe, folder: Path) -> None:
@@ -105,28 +115,37 @@ def _calibration_file(bench: Material, folder: Path) -> Path:
     return folder / f"{bench.manifest.name}-{bench.digest(Recipe('int8'))[:_SHOWN]}.calibration"
 
 
-def load_body(manifest: Manifest, weights: Path, folder: Path, tell: Tell) -> onnx.ModelProto:
+def load_body(
+    manifest: Manifest, weights: Path, folder: Path, tell: Tell, operators: Operators = "portable"
+) -> onnx.ModelProto:
     """Read an ONNX file, or export a checkpoint, for batches of any size; once, as every recipe starts with it.
 
     Raises ModelError, BuildError, WeightsError.
     """
     source = _source_digest(manifest, weights)
-    target = folder / f"{manifest.name}-{source[:_SHOWN]}.body.onnx"
+    recipe = Recipe(operators=operators)
+    target = folder / f"{manifest.name}-{source[:_SHOWN]}.{_BODIES[operators]}.onnx"
     with alone(target):
         if not whole(target):
-            origin = Origin(manifest.name, str(weights.resolve()), Recipe(), _digest(source, Recipe()))
-            save(_body(manifest, weights, tell), target, origin)
+            origin = Origin(manifest.name, str(weights.resolve()), recipe, _digest(source, recipe))
+            save(_body(manifest, weights, tell, operators), target, origin)
     return read_onnx(target)
 
 
-def _body(manifest: Manifest, weights: Path, tell: Tell) -> onnx.ModelProto:
+_BODIES: dict[Operators, str] = {"portable": "body", "native": "native"}  # what their files are called
+
+
+def _body(manifest: Manifest, weights: Path, tell: Tell, operators: Operators) -> onnx.ModelProto:
     if weights.suffix != ".onnx":
         from engines.build.export import export_body  # torch
 
-        return export_body(manifest, weights, tell)
+        return export_body(manifest, weights, tell, operators)
+    body = read_onnx(weights)
+    if feed_of(manifest).form != "image":
+        return body
     from engines.build.rebatch import for_any_batch
 
-    return for_any_batch(read_onnx(weights), manifest.name)
+    return for_any_batch(body, manifest.name)
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
@@ -156,13 +175,13 @@ def pixel_input(manifest: Manifest) -> PixelInput:
 
 
 def _digest(source: str, recipe: Recipe) -> str:
-    told = [source, recipe.precision, recipe.layout, recipe.calibration]
+    told = [source, recipe.precision, recipe.layout, recipe.calibration, recipe.operators]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def _source_digest(manifest: Manifest, weights: Path) -> str:
     """Digest what a graph is made of: the weights' bytes, and all of the manifest that shapes it."""
-    told = manifest.model_dump(mode="json", include={"architecture", "variant", "preprocess", "decoder"})
+    told = manifest.model_dump(mode="json", include={"architecture", "variant", "preprocess", "decoder", "clip"})
     facts = [_FORMAT, len(manifest.labels), told, weights.suffix == ".onnx"]
     data = [_sha256(file) for file in (weights, *_beside(weights))]
     return hashlib.sha256(json.dumps([data, *facts], sort_keys=True).encode()).hexdigest()

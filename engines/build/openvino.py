@@ -19,6 +19,7 @@ from engines.runtimes.openvino import (
     configure,
     device,
     import_engine,
+    in_own_types,
     in_streams,
     open_openvino,
     version,
@@ -45,12 +46,11 @@ class OpenVinoBuilder:
 
     def build(self, material: Material, order: Order, tell: Tell) -> Built:
         graph = material.graph(order.recipe)
-        options = RuntimeOptions(order.precision, order.goal, order.profile.best, order.threads)
         try:
-            runtime = open_openvino(graph, options)
+            runtime = open_openvino(graph, _options(order))
             data, precision = runtime.export(), runtime.precision
             runtime.close()
-            best = _measured(graph, data, options, tell)
+            best = _measured(graph, data, order, tell)
         except ModelError as error:
             raise BuildError(str(error)) from error
         return Built(data, {"precision": precision, **_facts(best)})
@@ -64,13 +64,18 @@ class OpenVinoBuilder:
         return None if head.startswith(_MAGIC) or b"<?xml" in head else "is no compiled network of OpenVINO's"
 
 
-def _measured(graph: Path, data: bytes, options: RuntimeOptions, tell: Tell) -> dict[Setting, float]:
+def _options(order: Order) -> RuntimeOptions:
+    return RuntimeOptions(order.precision, order.goal, order.profile.best, order.threads)
+
+
+def _measured(graph: Path, data: bytes, order: Order, tell: Tell) -> dict[Setting, float]:
     """Measure the seconds a batch takes, by setting."""
+    options = _options(order)
     under_way = _UNDER_WAY if options.goal == "throughput" else 1
     tried = settings(options.threads or cores(), options.goal, options.max_batch * under_way)
     if len(tried) > 1:
         tell(f"measuring {len(tried)} ways to share {options.threads or cores()} cores")
-    config = configure(options)
+    config = in_own_types(configure(options), order.recipe.precision)
     opened = {
         s: import_engine(graph, data, config | in_streams(s.streams, s.threads), options.max_batch) for s in tried
     }

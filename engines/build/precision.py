@@ -19,6 +19,8 @@ from engines.build.shapes import list_only_fed
 from engines.errors import BuildError
 from engines.types import Array
 
+EXACT = "exact/"  # begins the names of nodes that stay float32: they count pixels, and a half holds none beyond 512
+
 _HALVES = {"fp16": (TensorProto.FLOAT16, np.float16), "bf16": (TensorProto.BFLOAT16, ml_dtypes.bfloat16)}
 _OLDEST = {"fp16": 11, "bf16": 22}  # opsets: convolutions and pools may be bfloat16 since 22
 _IR_VERSION = 10  # the file format that came with opset 22
@@ -133,14 +135,16 @@ class _Retyping:
         self._nodes.append(node)
 
     def _allowed(self, node: onnx.NodeProto) -> tuple[list[bool], list[bool]]:
-        """Tell which inputs and outputs of an operator may be halves; none where it is not a standard one."""
-        if node.domain not in _STANDARD:
+        """Tell which inputs and outputs of an operator may be halves; none where it is exact, or not a standard one."""
+        if node.domain not in _STANDARD or node.name.startswith(EXACT):
             return [False], [False]
         schema = onnx.defs.get_schema(node.op_type, self._opset)
         inputs, outputs = ([self._type in slot.types for slot in slots] for slots in (schema.inputs, schema.outputs))
         return inputs, outputs
 
     def _retype_attributes(self, node: onnx.NodeProto) -> None:
+        if node.op_type == "ConstantOfShape" and not node.attribute:  # zeros, and floats where nothing is said
+            node.attribute.append(helper.make_attribute("value", numpy_helper.from_array(np.zeros(1, np.float32))))
         for attribute in node.attribute:
             if attribute.name in ("to", "dtype") and attribute.i == TensorProto.FLOAT:
                 attribute.i = self._kind

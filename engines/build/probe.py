@@ -44,12 +44,20 @@ def probe(manifest: Manifest, weights: Path) -> Probed:
             on = runtime.description
         finally:
             runtime.close()
-    outputs = {name: np.concatenate([each[name] for each in ran], axis=1)[0] for name in ran[0]}
+    outputs = {name: np.concatenate([each[name][0] for each in ran]) for name in ("boxes", "scores", "classes")}
     _refuse_nonsense(manifest, outputs)
-    best = outputs["scores"].argmax()
-    label = manifest.labels[outputs["classes"][best]]
-    found = f"ran on {on}; on noise and grey the best score is {outputs['scores'][best]:.3f} ({label})"
+    for each in ran:
+        _refuse_odd_masks(manifest, each)
+    found = f"ran on {on}; on noise and grey {_best(manifest, outputs)}"
     return Probed(found, tuple(_doubts(manifest, outputs)))
+
+
+def _best(manifest: Manifest, outputs: Mapping[str, Array]) -> str:
+    best = outputs["scores"].argmax()
+    if outputs["scores"][best] <= 0:
+        return "it finds nothing"
+    label = manifest.labels[outputs["classes"][best]]
+    return f"the best score is {outputs['scores'][best]:.3f} ({label})"
 
 
 def _frames(size: Size) -> tuple[Image, Image]:
@@ -78,6 +86,22 @@ def _refuse_nonsense(manifest: Manifest, outputs: Mapping[str, Array]) -> None:
         raise ModelError(
             f"{manifest.name} finds class {wrong[0]}, but has the labels of 0 to {len(manifest.labels) - 1}: give the "
             f"labels that it was trained with, or see that it is a {kind}"
+        )
+
+
+def _refuse_odd_masks(manifest: Manifest, outputs: Mapping[str, Array]) -> None:
+    found = outputs["scores"][0] > 0
+    parts = {name: outputs[name][0][found] for name in ("masks", "coefficients") if name in outputs}
+    if found.any() and "prototypes" in outputs:
+        parts["prototypes"] = outputs["prototypes"]
+    for name, values in parts.items():
+        if not np.isfinite(values).all():
+            raise ModelError(f"{manifest.name} gives {name} that are not finite: its weights may be damaged")
+    masks = parts.get("masks", np.zeros(0))
+    if masks.min(initial=0) < 0 or masks.max(initial=0) > _HIGHEST:
+        raise ModelError(
+            f"{manifest.name} gives masks from {masks.min():.3g} to {masks.max():.3g}, and they must be in 0..1: "
+            "export it with the sigmoid at their end"
         )
 
 

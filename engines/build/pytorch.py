@@ -16,7 +16,7 @@ from engines.errors import BuildError, RuntimeUnavailable
 from engines.manifest import Manifest, Weights
 from engines.networks.blocks import fold_norms
 from engines.networks.checkpoint import open_network
-from engines.networks.served import Served, serve
+from engines.networks.served import Served, example, serve
 from engines.runtimes import pt2
 from engines.runtimes.pytorch import quiet
 
@@ -66,9 +66,8 @@ def _checkpoint(material: Material, tell: Tell) -> Path:
 
 
 def _export(served: Served, manifest: Manifest, recipe: Recipe) -> bytes:
-    frames = torch.zeros(2, *manifest.preprocess.size, 3, dtype=torch.uint8)
     facts = {"model": manifest.name, "precision": recipe.precision, "layout": recipe.layout}
-    return export_program(served, frames, facts)
+    return export_program(served, example(manifest), facts)
 
 
 def export_program(network: nn.Module, example: torch.Tensor, facts: Mapping[str, str]) -> bytes:

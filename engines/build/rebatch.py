@@ -1,7 +1,8 @@
 """Networks that were exported for one image, made to take any number.
 
 Most public ONNX files are for a batch of one, only because reshapes have the 1 written into them. Whether that was all
-is not argued but tried: two images must give together what each gives alone.
+is not argued but tried: two images must give together what each gives alone. What gives a row an object is not even
+tried: two images without any would give nothing, together as alone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from engines.build.shapes import image_input, known_shape
+from engines.build.shapes import batched, image_input, known_shape, static
 from engines.runtimes.untracked import ov
 from engines.types import Array
 
@@ -19,15 +20,22 @@ _TOLERANCE = 1e-4  # relative, of float32 outputs
 
 
 def for_any_batch(body: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    """Copy a body for one image as one for any number; give the body itself back where that cannot be.
+    """Copy a body for one image as one for any number; where that cannot be, it stays one for one image.
 
-    Raises BuildError when it does not take an image.
+    A body whose image has no batch axis gets one, of a single row. Raises BuildError when it does not take an image.
     """
+    body = batched(body, name)
     image = image_input(body, name)
-    if known_shape(image)[0] != 1:
+    if known_shape(image)[0] != 1 or not _is_counted(body, image):
         return body
     freed = _freed(body, image.name)
     return freed if _rows_are_apart(body, freed, image) else body
+
+
+def _is_counted(body: onnx.ModelProto, image: onnx.ValueInfoProto) -> bool:
+    """Tell whether every output is one row of a size that is known before."""
+    shapes = [known_shape(value) for value in static(body, image, known_shape(image)).graph.output]
+    return all(shape[:1] == (1,) and None not in shape for shape in shapes)
 
 
 def _freed(body: onnx.ModelProto, image: str) -> onnx.ModelProto:
@@ -78,7 +86,7 @@ def _rows_are_apart(body: onnx.ModelProto, freed: onnx.ModelProto, image: onnx.V
 
 
 def _same(both: Array, alone: Array) -> bool:
-    if both.shape != alone.shape or not np.isfinite(alone).all():
+    if both.shape != alone.shape or not alone.size or not np.isfinite(alone).all():
         return False
     return np.allclose(both, alone, rtol=_TOLERANCE, atol=_TOLERANCE * float(np.abs(alone).max(initial=0)))
 

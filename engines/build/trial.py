@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engines.boxes import Suppression
 from engines.build.base import Layout, Material, Order, Tell
 from engines.build.cache import EngineCache
 from engines.build.graph import material
@@ -132,7 +133,8 @@ def detect(
 ) -> tuple[Detections, ...]:
     """Find objects of at least this confidence; the manifest's where it is None."""
     least = manifest.defaults.confidence if confidence is None else confidence
-    return tuple(as_detector(manifest, runtime, DetectOptions(least, manifest.defaults.iou))(images))
+    wanted = DetectOptions(least, Suppression(iou=manifest.defaults.iou))
+    return tuple(as_detector(manifest, runtime, wanted)(images))
 
 
 def feeds_of(manifest: Manifest, runtime: Runtime, images: Sequence[Image], rows: int) -> Feeds:

@@ -21,6 +21,7 @@ Tell = Callable[[str], None]
 _SURE = 0.3  # confidence from which an object counts
 _NEAR = 0.1  # scores that differ by less are the same
 _OVERLAP = 0.8  # boxes that overlap by more are the same
+_APART = 0.1  # relative, of a whole output: two precisions of one network differ by less
 
 
 class Building(Protocol):
@@ -200,15 +201,32 @@ def same_candidates(old: Outputs, new: Outputs) -> str | None:
     """Say which object of `boxes` (N, K, 4), `scores` (N, K), `classes` (N, K) only one of both has; None if none.
 
     Objects are candidates of some confidence; its like is one of the same class, much the same box, and a near score.
-    Where there are none, the best scores must be near each other.
+    Where there are none, the best scores must be near each other. What a segmenter gives besides is not looked at: its
+    masks are made by the same layers as its boxes.
     """
-    for row, (best, other) in enumerate(zip(old["scores"].max(1), new["scores"].max(1), strict=True)):
+    for row, (best, other) in enumerate(zip(_best(old), _best(new), strict=True)):
         if not abs(best - other) <= _NEAR:  # so put, it is true of what is not a number
             return f"the best score of image {row} is {other:.2f} from the new engine, but was {best:.2f}"
         for name, one, two in (("new", old, new), ("old", new, old)):
             if lost := _without_like(one, two, row):
                 return f"the {name} engine has not found {lost} in image {row}"
     return None
+
+
+def same_values(old: Outputs, new: Outputs) -> str | None:
+    """Say which output differs by more than two precisions of one network do; None if none."""
+    for name, before in old.items():
+        error = float(np.linalg.norm(new[name] - before)) / max(float(np.linalg.norm(before)), 1e-6)
+        if not error <= _APART:  # so put, it is true of what is not a number
+            return f"{name} of the new engine differs by {error:.0%}"
+    return None
+
+
+def _best(outputs: Outputs) -> Array:
+    """Find the highest score of every row; 0 where there are no candidates at all."""
+    scores = outputs["scores"]
+    best: Array = scores.max(1) if scores.shape[1] else np.zeros(len(scores), scores.dtype)
+    return best
 
 
 def _without_like(one: Outputs, two: Outputs, row: int) -> str | None:

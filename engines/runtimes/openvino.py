@@ -28,6 +28,7 @@ _HINTS: dict[Precision, tuple[str, str]] = {  # ours -> OpenVINO's name of the t
     "fp16": ("f16", "FP16"),
 }
 _SHOWN = {hint: precision for precision, (hint, _) in _HINTS.items()}
+_TYPED = frozenset({"bf16", "fp16"})  # graphs of ours that say of every tensor what it is in
 _REBUILD = "remove it, and it is built again, or build it with `streamer models build`"
 
 
@@ -54,12 +55,23 @@ def configure(options: RuntimeOptions) -> Config:
     config = in_streams(streams, threads)
     config["ENABLE_CPU_PINNING"] = False  # two networks, or two processes, would be pinned to the same cores
     if options.precision in _HINTS:
-        config["INFERENCE_PRECISION_HINT"], capability = _HINTS[options.precision]
-        if capability not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        config["INFERENCE_PRECISION_HINT"], _ = _HINTS[options.precision]
+        if not fast(options.precision):
             raise RuntimeUnavailable(
                 f"openvino has no fast {options.precision} on this CPU: take precision auto, which picks what it has"
             )
     return config
+
+
+def fast(precision: Precision) -> bool:
+    """Tell whether this CPU computes in a precision faster than in fp32."""
+    return _HINTS[precision][1] in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def in_own_types(config: Config, precision: str | None) -> Config:
+    """Let a graph that is typed in halves compute as it says: a hint would round what is float32 in it for a reason."""
+    kept = {name: value for name, value in config.items() if name != "INFERENCE_PRECISION_HINT"}
+    return kept | {"EXECUTION_MODE_HINT": "ACCURACY"} if precision in _TYPED else config
 
 
 def in_streams(streams: int, threads: int) -> Config:
@@ -84,6 +96,7 @@ class _Network(Protocol):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     int8: bool
+    typed: str | None  # the halves that a graph says itself that it computes in
 
     def compiled(self, shapes: Sequence[tuple[int, ...]]) -> ov.CompiledModel: ...
 
@@ -92,8 +105,10 @@ class _Graph:
     """A graph, to be compiled for inputs of any shape that it takes."""
 
     def __init__(self, path: Path, config: Config, options: RuntimeOptions) -> None:
-        self._path, self._config, self._core = path, config, ov.Core()
+        self._path, self._core = path, ov.Core()
         self._model = _read(path)
+        self.typed = _typed(self._model, options)
+        self._config = in_own_types(config, self.typed)
         self.int8 = any(op.get_type_name() == "FakeQuantize" for op in self._model.get_ops())
         if options.precision == "int8" and not self.int8:
             raise ModelError(f"{path} has no quantised layers, which int8 needs: quantise it, or take precision auto")
@@ -115,6 +130,7 @@ class _Engine:
     """A graph that was compiled before, for inputs of one shape."""
 
     int8 = False  # until somebody knows better
+    typed: str | None = None
 
     def __init__(self, data: bytes, config: Config) -> None:
         self._network = ov.Core().import_model(data, "CPU", config)
@@ -130,11 +146,12 @@ def _opened_engine(path: Path, config: Config, options: RuntimeOptions) -> _Engi
     if sidecar is None:
         return _Engine(path.read_bytes(), config)
     _check_origin(path, sidecar)
-    int8 = sidecar.label.order.recipe.precision == "int8"
+    precision = sidecar.label.order.recipe.precision
+    int8 = precision == "int8"
     if options.precision == "int8" and not int8:
         raise ModelError(f"{path} has no quantised layers, which int8 needs: build it with --precision int8")
-    engine = _Engine(path.read_bytes(), config | _tuned(sidecar, options))
-    engine.int8 = int8
+    engine = _Engine(path.read_bytes(), in_own_types(config | _tuned(sidecar, options), precision))
+    engine.int8, engine.typed = int8, precision if precision in _TYPED else None
     return engine
 
 
@@ -170,7 +187,7 @@ class OpenVinoRuntime:
         self.max_batch = max_batch
         self._path = path
         self._network: _Network | None = network
-        self._int8 = "int8/" if network.int8 else ""
+        self._int8, self._typed = "int8/" if network.int8 else "", network.typed
         self._compiled: _Compiled | None = None
         shapes = [spec.shape[1:] for spec in self.inputs]
         if not any(None in shape for shape in shapes):
@@ -186,7 +203,7 @@ class OpenVinoRuntime:
     @property
     def precision(self) -> str:
         """Tell what OpenVINO chose to compute in, which need not be what it was asked for: "bf16", "int8/fp32"."""
-        return "" if self._compiled is None else f"{self._int8}{self._compiled.precision}"
+        return "" if self._compiled is None else self._typed or f"{self._int8}{self._compiled.precision}"
 
     def infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         """Run 1 to `max_batch` rows; the outputs are valid until the next call. Raises ModelError."""
@@ -319,6 +336,13 @@ def _read(path: Path) -> ov.Model:
     """Read with the one front end that fits: left to guess, OpenVINO prints what all others think of a broken file."""
     front_end = ov.frontend.FrontEndManager().load_by_framework("ir" if path.suffix == ".xml" else "onnx")
     return front_end.convert(front_end.load(str(path)))
+
+
+def _typed(model: ov.Model, options: RuntimeOptions) -> str | None:
+    """Read which halves one of our graphs is typed in; None where it is not, or another precision is wanted."""
+    told = ["framework", "streamer.precision"]  # where the front end puts what it does not know
+    precision = model.get_rt_info(told).astype(str) if model.has_rt_info(told) else None
+    return precision if precision in _TYPED and options.precision in ("auto", precision) else None
 
 
 def _set_single(path: Path, model: ov.Model) -> None:

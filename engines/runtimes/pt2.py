@@ -26,12 +26,13 @@ _MEMBER = re.compile(
     + r"|data/weights/weight_\d+|data/constants/tensor_\d+|archive_format|archive_version|byteorder|\.data/\w+"
 )
 # What strings in the graph may be, by the key that they are the value of; torch makes Python source of some.
-_OPERATOR = re.compile(r"torch\.ops\.aten\.\w+\.\w+|_operator\.getitem")
+_OPERATOR = re.compile(r"torch\.ops\.aten\.\w+\.\w+|_operator\.(getitem|mul)")
+_SYMBOL = r"Symbol\('\w+'(, (positive|integer)=True)*\)"
 _ALLOWED = {
     "target": _OPERATOR,
     "as_operator": _OPERATOR,
     "name": re.compile(r"[\w.]*"),
-    "expr_str": re.compile(r"Symbol\('\w+'(, (positive|integer)=True)*\)"),
+    "expr_str": re.compile(rf"(Mul\(Integer\(\d+\), )?{_SYMBOL}\)?"),
 }
 
 

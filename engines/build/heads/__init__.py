@@ -11,17 +11,23 @@ import numpy as np
 import spox.opset.ai.onnx.v17 as op
 from spox import Var
 
-from engines.build.heads import yolo
+from engines.build.heads import anchors, finished, rcnn, yolo, yoloseg
 from engines.build.heads.base import Candidates, Head, Place
 from engines.build.heads.yolo import grid
-from engines.manifest import Decoder
+from engines.outputs import Decoder
 
 __all__ = ["Candidates", "Head", "Place", "decode", "grid"]
 
-_HEADS: dict[str, Head] = {**yolo.HEADS}
+
+_HEADS: dict[str, Head] = {**yolo.HEADS, **anchors.HEADS, **yoloseg.HEADS, **finished.HEADS, **rcnn.HEADS}
 
 
 def decode(raw: Mapping[str, Var], decoder: Decoder, place: Place) -> Candidates:
     """Add the head that the manifest names. Raises BuildError when the network's outputs are not what it reads."""
-    given = {name: op.cast(output, to=np.float32) for name, output in raw.items()}
+    given = {name: _exact(output) for name, output in raw.items()}
     return _HEADS[decoder.kind](given, decoder, place)
+
+
+def _exact(output: Var) -> Var:
+    """Make a float32 of any float; whole numbers stay, for they tell labels from scores."""
+    return output if output.unwrap_tensor().dtype.kind in "iu" else op.cast(output, to=np.float32)

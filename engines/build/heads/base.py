@@ -19,10 +19,11 @@ from spox.opset.ai.onnx.v18 import reduce_max  # of 17, it cannot be brought to 
 
 from engines.errors import BuildError
 from engines.geometry import Size
-from engines.manifest import Decoder
+from engines.outputs import Decoder
 from engines.runtimes.checks import shown
 
 BOX = 4  # columns
+BOX_WORDS = ("box", "loc", "reg", "offset", "delta")  # in the name of an output
 _END = np.iinfo(np.int64).max  # of an axis, to a slice
 
 

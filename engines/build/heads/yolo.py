@@ -28,7 +28,7 @@ from engines.build.heads.base import (
     take,
 )
 from engines.geometry import Size
-from engines.manifest import Decoder, YoloV5Decoder, YoloV8Decoder, YoloV10Decoder, YoloxDecoder
+from engines.outputs import Decoder, YoloV5Decoder, YoloV8Decoder, YoloV10Decoder, YoloxDecoder
 from engines.types import Float
 
 _OBJECTNESS = 1  # columns
