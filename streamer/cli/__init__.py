@@ -22,7 +22,8 @@ COMMANDS = {
     "demo": "see it work: a real video, an embedded Redis, results in the terminal",
     "check": "validate a pipeline and open every source, model and sink",
     "watch": "show results and FPS from Redis, live",
-    "models": "list, show and fetch models",
+    "eval": "measure a model against the truth: average precision, mean IoU, endpoint error, top-k",
+    "models": "list, show, fetch, add, build, compare and measure models",
 }
 
 

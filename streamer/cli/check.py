@@ -80,9 +80,8 @@ def _nodes(settings: config.Pipeline) -> Iterator[Verdict]:
                 packets = list(stage.process(packets))
                 spent = (time.monotonic() - began) * 1e3
                 node = stage.writes.node
-                yield Verdict(
-                    "node", node, f"{graph.runtimes.get(node, 'no model')}; first frame {spent:.0f} ms", good=True
-                )
+                what = f"{settings.nodes[node].summary()}: {graph.runtimes[node]}; first frame {spent:.0f} ms"
+                yield Verdict("node", node, what, good=True)
     except (StreamerError, EngineError) as error:
         yield Verdict("node", ", ".join(settings.nodes), str(error), good=False)
 

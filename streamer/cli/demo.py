@@ -13,6 +13,7 @@ from pathlib import Path
 from streamer import client, config
 from streamer.cli import DONE, INTERRUPTED
 from streamer.cli.console import note, stdout
+from streamer.cli.onemodel import add_model, only
 from streamer.cli.run import add_overrides, exit_code, stream
 from streamer.cli.signals import signals
 from streamer.embedded import redis_or_embedded
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--redis", default="redis://localhost:6379/0", metavar="URL", help="used when it answers; else one is embedded"
     )
     parser.add_argument("--keep", action="store_true", help="keep an embedded Redis running until Ctrl-C")
+    add_model(parser, "yolox-nano")
     add_overrides(parser)
     parser.set_defaults(job=demo)
 
@@ -38,9 +40,10 @@ def demo(args: argparse.Namespace) -> int:
         raise InputError(f"there is no file {video}; name a video that exists, or none for the demo's own")
     with redis_or_embedded(args.redis) as url, signals() as runner:
         embedded = url != args.redis
-        settings = pipeline(video, args.out, url, args.set)
+        settings = pipeline(video, args.out, url, [*([only(args.model)] if args.model else []), *args.set])
         (camera,) = settings.cameras
-        note(f"{video.name} through yolox-nano, at its own speed, into {_whose(embedded)} Redis at {redact(url)}")
+        what = f"{video.name} through {_models(settings)}"
+        note(f"{what}, at its own speed, into {_whose(embedded)} Redis at {redact(url)}")
         outcome = stream(settings, runner, existing="replace")
         _report(camera, url, args.out)
         if embedded and args.keep and runner.signal is None:
@@ -63,6 +66,10 @@ def pipeline(video: Path, out: Path, redis: str, overrides: Sequence[str]) -> co
         ],
     }
     return config.parse(json.dumps(plain), "demo", overrides)  # JSON is YAML
+
+
+def _models(settings: config.Pipeline) -> str:
+    return ", ".join(node.model for node in settings.nodes.values() if isinstance(node, config.FindObjects))
 
 
 def _whose(embedded: bool) -> str:

@@ -15,6 +15,7 @@ from engines.manifest import config_dir
 from streamer import build, config
 from streamer.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT, complain
 from streamer.cli.console import fetching, note
+from streamer.cli.onemodel import add_model, only
 from streamer.cli.run import add_overrides
 from streamer.cli.signals import Runner, signals
 from streamer.errors import InputError, SourceError, SourceUnusable
@@ -32,7 +33,7 @@ from streamer.sinks.video import VideoSink
 from streamer.sources.adapters import Skip
 from streamer.sources.base import Source
 from streamer.sources.probe import expected_frames
-from streamer.wire import Encoder, decode, entry_id
+from streamer.wire import decode, entry_id
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="where NAME.jsonl goes, one for each video"
     )
-    parser.add_argument("--annotate", action="store_true", help="write NAME.mp4 too, with boxes, labels and FPS drawn")
+    parser.add_argument("--annotate", action="store_true", help="write NAME.mp4 too, with what was found and FPS drawn")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on where an earlier run ended")
     again.add_argument("--overwrite", action="store_true", help="replace what an earlier run wrote")
@@ -60,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.yaml",
         help="nodes, runtime and limits come from here (default: %(default)s)",
     )
+    add_model(parser, "the pipeline's nodes")
     add_overrides(parser)
     parser.set_defaults(job=process)
 
@@ -84,7 +86,7 @@ class Job:
 
 
 def process(args: argparse.Namespace) -> int:
-    settings = config.read(args.pipeline, args.set)
+    settings = config.read(args.pipeline, [*_one_model(args), *args.set])
     jobs = _plan(args)
     publish = (config.Redis(kind="redis", url=args.redis),) if args.redis else ()
     settings = replace(settings, cameras={j.name: config.Camera(url=j.video) for j in jobs}, publish=publish)
@@ -92,21 +94,25 @@ def process(args: argparse.Namespace) -> int:
         graph = stack.enter_context(build.open_graph(settings, "throughput", fetching, Upkeep(note)))
         for node, runtime in graph.runtimes.items():
             note(f"{node}: {runtime}")
-        shared = stack.enter_context(
-            build.open_sinks(publish, build.Outlet(graph.labels, tuple(settings.cameras), live=False))
-        )
+        outlet = build.Outlet(graph.facts, tuple(settings.cameras), live=False)
+        shared = stack.enter_context(build.open_sinks(publish, outlet))
         runner.sinks = shared
         monitor = Monitor(graph.labels)
         for sink in publish:
             exporter = stack.enter_context(RedisExporter(sink.url, sink.prefix))
             stack.enter_context(exporting(monitor.stats, exporter.export))
         progress = stack.enter_context(ProcessProgress(len(jobs)))
-        work = _Work(settings, graph, shared, monitor, progress, runner)
+        work = _Work(settings, graph, outlet, shared, monitor, progress, runner)
         codes = [work.run(job) for job in jobs]
     if runner.signal is not None:
         note("stopped; the same command with --resume goes on from here")
         return INTERRUPTED
     return next((code for code in (FAILED, WRONG_INPUT) if code in codes), DONE)
+
+
+def _one_model(args: argparse.Namespace) -> list[str]:
+    """Make overrides of --model; what the file publishes would be results of nodes that are gone."""
+    return [only(args.model), "publish=[]"] if args.model else []
 
 
 def _plan(args: argparse.Namespace) -> list[Job]:
@@ -143,6 +149,7 @@ class _Work:
 
     settings: config.Pipeline
     graph: build.Graph
+    outlet: build.Outlet
     shared: Sequence[Sink]
     monitor: Monitor
     progress: ProcessProgress
@@ -194,9 +201,9 @@ class _Work:
         return pipeline.failures.get(job.name)
 
     def _files(self, job: Job) -> Iterator[Sink]:
-        yield JsonlSink(job.jsonl, Encoder(self.graph.labels), existing=job.existing)
+        yield JsonlSink(job.jsonl, self.outlet.encoder(), existing=job.existing)
         if job.annotate:
-            yield VideoSink(job.annotated, job.name, self.graph.labels, existing=job.existing)
+            yield VideoSink(job.annotated, job.name, self.graph.facts, existing=job.existing)
 
     def _catch_up(self, job: Job, point: ResumePoint) -> None:
         """Publish the lines that an earlier run wrote and Redis never got."""

@@ -62,7 +62,7 @@ def stream(settings: config.Pipeline, runner: Runner, existing: Existing = "appe
 
     *existing* says what becomes of output files that hold something.
     """
-    monitor = Monitor({name: manifest.labels for name, manifest in build.find_manifests(settings.nodes).items()})
+    monitor = Monitor({name: facts.labels for name, facts in build.find_facts(settings).items()})
     sources = build.make_sources(settings.cameras, monitor)
     live = any(source.live for source in sources)
     goal = build.goal_of(sources)
@@ -72,7 +72,7 @@ def stream(settings: config.Pipeline, runner: Runner, existing: Existing = "appe
         graph = stack.enter_context(build.open_graph(settings, goal, fetching, Upkeep(note, beside)))
         for node, runtime in graph.runtimes.items():
             note(f"{node}: {runtime}")
-        outlet = build.Outlet(graph.labels, tuple(settings.cameras), live, monitor, existing)
+        outlet = build.Outlet(graph.facts, tuple(settings.cameras), live, monitor, existing)
         sinks = stack.enter_context(build.open_sinks(settings.publish, outlet))
         runner.sinks = sinks
         pipeline = Pipeline(

@@ -85,10 +85,11 @@ def _camera(fields: dict[str, object]) -> CameraStats:
 def _items(message: Message | None) -> list[RenderableType]:
     if message is None:
         return []
-    table = Table("node", "label", "confidence", "box", "track", box=None, pad_edge=False)
+    table = Table("node", "label", "confidence", "box", "track", "regions", box=None, pad_edge=False)
     for node, result in message.results.items():
         for item in getattr(result, "items", ())[:_ROWS]:
             if hasattr(item, "box"):
                 box = " ".join(f"{v:.0f}" for v in item.box)
-                table.add_row(node, item.label, f"{item.confidence:.2f}", box, str(item.track_id or ""))
+                track = "" if item.track_id is None else str(item.track_id)
+                table.add_row(node, item.label, f"{item.confidence:.2f}", box, track, ", ".join(item.regions or ()))
     return [Text(f"frame {message.seq} at {message.pts:.2f} s", "dim"), table]

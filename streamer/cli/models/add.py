@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engines.build.probe import Probed, probe
-from engines.build.propose import Proposal, propose
+from engines.build.propose import DECODERS, Proposal, propose
 from engines.errors import EngineError
 from engines.geometry import Size
 from engines.manifest import config_dir, read
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "onnx", type=Path, metavar="MODEL.onnx", help="the network, exported for one image or any number"
     )
-    parser.add_argument("--decoder", metavar="KIND", help="yolox, yolov5, yolov8, yolov10, …; asked for when not clear")
+    parser.add_argument("--decoder", metavar="KIND", help=f"{', '.join(DECODERS)}; asked for when not clear")
     parser.add_argument("--labels", metavar="LABELS", help="a file with one label a line, or a list such as coco80")
     parser.add_argument("--name", help="of the model; by default the file's")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the manifest goes; by default beside the file")
@@ -99,19 +99,19 @@ def _manifest(name: str, weights: Path, proposal: Proposal, folder: Path, labels
     return f"""\
 # Made by `streamer models add`; every line may be changed.
 name: {json.dumps(name)}
-task: detect
+task: {proposal.task}
 labels: {_labels(proposal.labels, folder, labels)}
 
 preprocess:
   size: {list(pixels.size)}  # height, width; {why["size"]}
   resize: {pixels.resize}  # from here on {why["pixels"]}
   align: {pixels.align}
-  pad: {pixels.pad}
+  pad: {list(pixels.pad) if isinstance(pixels.pad, tuple) else pixels.pad}
   channels: {pixels.channels}
   mean: {list(pixels.mean)}
   std: {list(pixels.std)}
 
-decoder: {proposal.decoder}  # {why["decoder"]}
+decoder: {_decoder(proposal)}  # {why["decoder"]}
 
 defaults:
   confidence: 0.3
@@ -123,6 +123,12 @@ weights:
     sha256: {_digest(weights)}
     size: {weights.stat().st_size}
 """
+
+
+def _decoder(proposal: Proposal) -> str:
+    """Name the decoder, and what differs in it from what is usual."""
+    settings = dict(proposal.settings)
+    return json.dumps({"kind": proposal.decoder, **settings}) if settings else proposal.decoder
 
 
 def _labels(labels: Sequence[str], folder: Path, given: str | None) -> str:

@@ -93,14 +93,18 @@ def _costs(rows: Iterable[Row]) -> Table:
 
 
 def _differences(rows: Iterable[Row], reference: Variant) -> Table:
-    table = _table("difference", "max", "mean", "relative", "objects", "IoU", "score", "mAP")
-    for row in rows:
-        if row.raw is not None and row.agreement is not None:
-            table.add_row(str(row.variant), *_cells(row.raw, row.agreement))
+    seen = [(row.variant, row.raw, row.agreement) for row in rows if row.raw and row.agreement]
+    masks = any(agreement.worst_mask_iou is not None for *_, agreement in seen)
+    columns = ("max", "mean", "relative", "objects", "IoU", "score", "mAP", *(["masks"] if masks else []))
+    table = _table("difference", *columns)
+    table.padding = (0, 1, 0, 0)  # with masks, too, it fits into 80 columns
+    for variant, raw, agreement in seen:
+        table.add_row(str(variant), *list(_cells(raw, agreement))[: len(columns)])
     table.caption = (
         f"from {reference}: of raw outputs (largest, mean, norm over norm); objects found in both -missed +extra; the "
         "worst IoU and the worst difference in confidence of those in both"
     )
+    table.caption += ", and the worst IoU of their masks" if masks else ""
     table.caption_justify = "left"
     return table
 
@@ -110,6 +114,7 @@ def _cells(raw: RawDifference, seen: Agreement) -> Iterator[str]:
     yield f"{seen.found} -{seen.missed} +{seen.extra}"
     yield from (f"{seen.worst_iou:.3f}", f"{seen.worst_confidence:.3f}")
     yield "-" if seen.mean_ap is None or math.isnan(seen.mean_ap) else f"{seen.mean_ap:.3f}"
+    yield "-" if seen.worst_mask_iou is None else f"{seen.worst_mask_iou:.3f}"
 
 
 def _table(*columns: str) -> Table:

@@ -1,11 +1,12 @@
-"""The model that a verb is about."""
+"""The model that a verb is about, and the networks that it consists of."""
 
 from __future__ import annotations
 
 import argparse
 
 from engines.errors import ManifestError
-from engines.manifest import Manifest, find
+from engines.manifest import Manifest, find, find_streams
+from engines.zoo import cache_dir
 from streamer.errors import InputError
 
 
@@ -19,3 +20,20 @@ def find_model(model: str) -> Manifest:
         return find(model)
     except ManifestError as error:
         raise InputError(str(error)) from error
+
+
+def find_parts(manifest: Manifest) -> list[Manifest]:
+    """Find the networks of a model, mostly itself alone. Raises InputError: streams are named by whoever wrote it."""
+    try:
+        return find_streams(manifest)
+    except ManifestError as error:
+        raise InputError(str(error)) from error
+
+
+def how_to_get(part: Manifest) -> str:
+    """Say how the weights of a network that are not here get here."""
+    weights = part.weights.file
+    if weights.url:
+        return f"`streamer models pull {part.name}` fetches them"
+    where = f"put them to {cache_dir() / weights.file}"
+    return f"get them from {weights.page} and {where}" if weights.page else f"bring your own, and {where}"
