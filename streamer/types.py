@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
+from engines.track.lines import LineCount, LineCrossed
+from engines.track.zones import ZoneEntered, ZoneLeft, ZoneState
 from engines.types import Clip, Image, Scores
 
 T = TypeVar("T")
@@ -44,7 +46,7 @@ class Port(Generic[T]):
     kind: type[T]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Packet:
     """A frame and what the graph has found out about it so far. Immutable."""
 
@@ -81,9 +83,13 @@ class Window:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Windows:
-    """The windows that this packet's frame completed; usually none."""
+    """The windows that this packet's frame completed, and whose crops ended with it: a track's, or None, the scene's.
+
+    What is *gone* has no more windows; one that comes back under the same number begins anew.
+    """
 
     items: tuple[Window, ...] = ()
+    gone: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,8 +102,48 @@ class Action:
     scores: Scores
 
 
+@dataclass(frozen=True, slots=True)
+class ActionStarted:
+    """An action has become likely enough, of a tracked object or of the whole scene."""
+
+    track_id: int | None
+    class_id: int
+    pts: float  # seconds of media time
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class ActionEnded:
+    """An action that had started is no longer likely, or whoever did it is gone."""
+
+    track_id: int | None
+    class_id: int
+    pts: float  # when it was first seen to be over; of who is gone, when it was last seen at all
+    duration: float  # seconds since it started
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Actions:
-    """The actions recognised at this packet's frame; usually none."""
+    """The actions recognised at this packet's frame, and what has started or ended with it."""
 
     items: tuple[Action, ...] = ()
+    events: tuple[ActionStarted | ActionEnded, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Crossings:
+    """How often each line has been crossed up to this packet's frame, and who has crossed one in it."""
+
+    lines: tuple[LineCount, ...]
+    events: tuple[LineCrossed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Occupancy:
+    """Who is in which zone in this packet's frame, and who has come and gone."""
+
+    zones: tuple[ZoneState, ...]
+    events: tuple[ZoneEntered | ZoneLeft, ...] = ()
+
+
+Happening = LineCrossed | ZoneEntered | ZoneLeft | ActionStarted | ActionEnded  # what `events` of a value may hold

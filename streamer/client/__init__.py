@@ -11,15 +11,30 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from streamer.client import queries
-from streamer.client.api import URL, subscription
+from streamer.client import queries, topics
+from streamer.client.api import URL, Whose, subscription
 from streamer.client.protocol import Call, ClientError, Deliver, Dialogue, Ready, Tuning, Wait
+from streamer.wire.events import Event
+from streamer.wire.fields import FlowField
 from streamer.wire.ids import PREFIX, Keys
 from streamer.wire.link import Link, LinkError
 from streamer.wire.messages import Message
 from streamer.wire.metrics import Metrics
 
-__all__ = ["ClientError", "Message", "Metrics", "Tuning", "history", "latest", "metrics", "subscribe"]
+__all__ = [
+    "ClientError",
+    "Event",
+    "FlowField",
+    "Message",
+    "Metrics",
+    "Tuning",
+    "events",
+    "flow",
+    "history",
+    "latest",
+    "metrics",
+    "subscribe",
+]
 T = TypeVar("T")
 _TUNING = Tuning()
 
@@ -41,12 +56,38 @@ def subscribe(
     for; see `streamer.client.group`. A *consumer* that keeps its name gets back first what it had not acknowledged.
     Waits while Redis is away. Raises ClientError when nothing answers at first, or Redis refuses.
     """
-    return _begun(_steps(subscription(camera, group, consumer, prefix, tuning), url, tuning))
+    return _begun(
+        _steps(subscription(topics.results(Keys(prefix)), Whose(camera, group, consumer), tuning), url, tuning)
+    )
+
+
+def events(
+    url: str = URL,
+    *,
+    camera: str | Sequence[str] | None = None,
+    group: str | None = None,
+    consumer: str | None = None,
+    prefix: str = PREFIX,
+    tuning: Tuning = _TUNING,
+) -> Iterator[Event]:
+    """Return an endless iterator over what happens before one, several or all cameras.
+
+    Lines are crossed, zones entered and left, actions start and end. A stream of their own is read, so nothing else is
+    decoded; all that is said of `subscribe` holds.
+    """
+    return _begun(
+        _steps(subscription(topics.events(Keys(prefix)), Whose(camera, group, consumer), tuning), url, tuning)
+    )
 
 
 def latest(url: str, camera: str, *, prefix: str = PREFIX) -> Message | None:
     """Return the newest result of *camera*, or None when there is none that has not expired."""
     return next(_values(_steps(queries.latest(camera, Keys(prefix), _TUNING), url, _TUNING)), None)
+
+
+def flow(url: str, camera: str, node: str, *, prefix: str = PREFIX) -> FlowField | None:
+    """Return the newest whole field of a flow node with `field: true`, or None where none is that has not expired."""
+    return next(_values(_steps(queries.flow(camera, node, Keys(prefix), _TUNING), url, _TUNING)), None)
 
 
 def history(

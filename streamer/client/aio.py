@@ -13,15 +13,17 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import TypeVar
 
-from streamer.client import queries
-from streamer.client.api import URL, subscription
+from streamer.client import queries, topics
+from streamer.client.api import URL, Whose, subscription
 from streamer.client.protocol import Call, ClientError, Deliver, Dialogue, Tuning, Wait
+from streamer.wire.events import Event
+from streamer.wire.fields import FlowField
 from streamer.wire.ids import PREFIX, Keys
 from streamer.wire.link import AioLink, LinkError
 from streamer.wire.messages import Message
 from streamer.wire.metrics import Metrics
 
-__all__ = ["history", "latest", "metrics", "subscribe"]
+__all__ = ["events", "flow", "history", "latest", "metrics", "subscribe"]
 T = TypeVar("T")
 _TUNING = Tuning()
 
@@ -36,12 +38,30 @@ def subscribe(
     tuning: Tuning = _TUNING,
 ) -> AsyncGenerator[Message, None]:
     """Do what `streamer.client.subscribe` does; it begins with the first `anext`."""
-    return _drive(subscription(camera, group, consumer, prefix, tuning), url, tuning)
+    return _drive(subscription(topics.results(Keys(prefix)), Whose(camera, group, consumer), tuning), url, tuning)
+
+
+def events(
+    url: str = URL,
+    *,
+    camera: str | Sequence[str] | None = None,
+    group: str | None = None,
+    consumer: str | None = None,
+    prefix: str = PREFIX,
+    tuning: Tuning = _TUNING,
+) -> AsyncGenerator[Event, None]:
+    """Do what `streamer.client.events` does; it begins with the first `anext`."""
+    return _drive(subscription(topics.events(Keys(prefix)), Whose(camera, group, consumer), tuning), url, tuning)
 
 
 async def latest(url: str, camera: str, *, prefix: str = PREFIX) -> Message | None:
     """Do what `streamer.client.latest` does."""
     return await anext(_drive(queries.latest(camera, Keys(prefix), _TUNING), url, _TUNING), None)
+
+
+async def flow(url: str, camera: str, node: str, *, prefix: str = PREFIX) -> FlowField | None:
+    """Do what `streamer.client.flow` does."""
+    return await anext(_drive(queries.flow(camera, node, Keys(prefix), _TUNING), url, _TUNING), None)
 
 
 def history(

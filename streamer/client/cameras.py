@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from streamer.client.protocol import Dialogue, Session
-from streamer.wire.ids import Keys
+from streamer.client.topics import Topic
 
 _PAGE = 10_000  # keys looked at in one go: a millisecond or two of the server's time
 _INTERVAL = 0.5  # seconds between looks
@@ -16,8 +16,10 @@ _INTERVAL = 0.5  # seconds between looks
 class Cameras:
     """The cameras to read: those named, or all of them, new ones too."""
 
-    def __init__(self, names: Sequence[str] | None, keys: Keys, session: Session, now: Callable[[], float]) -> None:
-        self._names, self._keys, self._session, self._now = names, keys, session, now
+    def __init__(
+        self, names: Sequence[str] | None, topic: Topic[Any], session: Session, now: Callable[[], float]
+    ) -> None:
+        self._names, self._topic, self._session, self._now = names, topic, session, now
         self._cursor = 0
         self._due = 0.0
 
@@ -39,10 +41,10 @@ class Cameras:
         self._due = self._now() + _INTERVAL
         if self._names is not None:
             return set(self._names)
-        pattern = re.sub(r"([*?\[\]\\])", r"\\\1", self._keys.results("")) + "*"
+        pattern = re.sub(r"([*?\[\]\\])", r"\\\1", self._topic.stem) + "*"
         cursor, found = yield from self._session.ask(
             "SCAN", self._cursor, "MATCH", pattern, "COUNT", _PAGE, "TYPE", "stream"
         )
         self._cursor = int(cursor)
-        reported = yield from self._session.ask("HKEYS", self._keys.cameras)
-        return {self._keys.camera(key.decode()) for key in found} | {name.decode() for name in reported}
+        reported = yield from self._session.ask("HKEYS", self._topic.cameras)
+        return {self._topic.camera(key.decode()) for key in found} | {name.decode() for name in reported}

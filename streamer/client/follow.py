@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 from streamer.client.cameras import Cameras
 from streamer.client.protocol import (
@@ -16,11 +16,10 @@ from streamer.client.protocol import (
     Session,
     Tuning,
     Wait,
-    read_message,
 )
-from streamer.wire.ids import EntryId, Keys
+from streamer.client.topics import E, Topic
+from streamer.wire.ids import EntryId
 from streamer.wire.link import Refused
-from streamer.wire.messages import Message
 
 _START = EntryId(0, 0)
 _CHECK_EVERY = 1.0  # seconds: a stream that was deleted and begins anew would otherwise seem quiet
@@ -71,29 +70,29 @@ class _Info:
 _EMPTY = _Info(0, 0, _START, None, None)
 
 
-class Follower:
-    """Yield each new message, or, more than `backlog` behind, skip to the newest and count what was missed."""
+class Follower(Generic[E]):
+    """Yield each new entry of a topic, or, more than `backlog` behind, skip to the newest and count what was missed."""
 
-    def __init__(self, cameras: Sequence[str] | None, keys: Keys, tuning: Tuning) -> None:
-        self._keys, self._tuning = keys, tuning
+    def __init__(self, cameras: Sequence[str] | None, topic: Topic[E], tuning: Tuning) -> None:
+        self._topic, self._tuning = topic, tuning
         self._session = Session(tuning.backoff)
-        self._cameras = Cameras(cameras, keys, self._session, tuning.now)
+        self._cameras = Cameras(cameras, topic, self._session, tuning.now)
         self._streams: dict[str, _Stream] = {}  # by key
         self._check_due = 0.0
 
-    def run(self) -> Dialogue[Message, None]:
+    def run(self) -> Dialogue[E, None]:
         for camera in sorted((yield from self._cameras.all())):
-            key = self._keys.results(camera)
+            key = self._topic.key(camera)
             info = yield from self._info(key)
             self._streams[key] = _Stream(key, info.newest, info.added)
         yield Ready()
         while True:
             for camera in (yield from self._cameras.some()):
                 # A stream that was not there when we started: all of it is new.
-                self._streams.setdefault(self._keys.results(camera), _Stream(self._keys.results(camera)))
+                self._streams.setdefault(self._topic.key(camera), _Stream(self._topic.key(camera)))
             yield from self._round()
 
-    def _round(self) -> Dialogue[Message, None]:
+    def _round(self) -> Dialogue[E, None]:
         """Read what is new in any stream, and hand it out."""
         if not self._streams:
             yield Wait(BLOCK_MS / 1000)
@@ -111,7 +110,7 @@ class Follower:
         for key, entries in found or ():
             fetched = yield from self._hand_out(self._streams[key.decode()], entries, fetched)
 
-    def _hand_out(self, stream: _Stream, entries: Sequence[Entry], fetched: float) -> Dialogue[Message, float]:
+    def _hand_out(self, stream: _Stream, entries: Sequence[Entry], fetched: float) -> Dialogue[E, float]:
         """Deliver *entries*, but look first whether they are still new when much has come or time has passed."""
         for raw, fields in entries:
             if len(entries) > self._tuning.backlog or self._tuning.now() - fetched > _FRESH:
@@ -123,7 +122,7 @@ class Follower:
                 yield from self._deliver(stream, entry, fields)
         return fetched
 
-    def _catch_up(self, stream: _Stream) -> Dialogue[Message, None]:
+    def _catch_up(self, stream: _Stream) -> Dialogue[E, None]:
         """Skip to the newest entry when too far behind, and notice what Redis has deleted before we came to it."""
         info = yield from self._info(stream.key)
         if info.added < stream.counted or info.newest < stream.position:  # made anew since
@@ -137,9 +136,9 @@ class Follower:
             stream.missed += behind - coming
             stream.counted += behind - coming
 
-    def _deliver(self, stream: _Stream, entry: EntryId, fields: Sequence[bytes]) -> Dialogue[Message, None]:
+    def _deliver(self, stream: _Stream, entry: EntryId, fields: Sequence[bytes]) -> Dialogue[E, None]:
         stream.position = entry
-        message = read_message(entry, fields, stream.key)
+        message = self._topic.read(entry, fields, stream.key)
         if message is None:
             stream.missed += 1
             return

@@ -11,13 +11,13 @@ import secrets
 import socket
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Generic
 
 from streamer.client.cameras import Cameras
-from streamer.client.protocol import BLOCK_MS, Deliver, Dialogue, Ready, Session, Tuning, Wait, read_message
-from streamer.wire.ids import EntryId, Keys
+from streamer.client.protocol import BLOCK_MS, Deliver, Dialogue, Ready, Session, Tuning, Wait
+from streamer.client.topics import E, Topic
+from streamer.wire.ids import EntryId
 from streamer.wire.link import Refused
-from streamer.wire.messages import Message
 
 _CLAIM_EVERY = 5.0  # seconds, at most
 Entry = tuple[bytes, Sequence[bytes] | None]  # without fields: it was deleted before we came to it
@@ -28,20 +28,22 @@ def consumer_name() -> str:
     return f"{socket.gethostname()}-{secrets.token_hex(4)}"
 
 
-class Member:
-    """Yield messages as one consumer of a group. The group begins at the oldest entry."""
+class Member(Generic[E]):
+    """Yield a topic's entries as one consumer of a group. The group begins at the oldest entry."""
 
-    def __init__(self, group: str, consumer: str, cameras: Sequence[str] | None, keys: Keys, tuning: Tuning) -> None:
-        self._group, self._consumer, self._keys, self._tuning = group, consumer, keys, tuning
+    def __init__(
+        self, group: str, consumer: str, cameras: Sequence[str] | None, topic: Topic[E], tuning: Tuning
+    ) -> None:
+        self._group, self._consumer, self._topic, self._tuning = group, consumer, topic, tuning
         self._session = Session(tuning.backoff)
-        self._cameras = Cameras(cameras, keys, self._session, tuning.now)
+        self._cameras = Cameras(cameras, topic, self._session, tuning.now)
         self._wanted: set[str] = set()  # keys
         self._joined: dict[str, None] = {}  # keys whose group exists, in order
         self._unsure = True  # something may be pending under our name that is not in our hands
         self._claim_due = 0.0
         self._missed: Counter[str] = Counter()  # by key
 
-    def run(self) -> Dialogue[Message, None]:
+    def run(self) -> Dialogue[E, None]:
         self._want((yield from self._cameras.all()))
         yield from self._join()
         yield Ready()
@@ -53,7 +55,7 @@ class Member:
                     raise
                 self._joined.clear()  # a stream was deleted, or a server came back empty
 
-    def _round(self) -> Dialogue[Message, None]:
+    def _round(self) -> Dialogue[E, None]:
         self._want((yield from self._cameras.some()))
         yield from self._join()
         if not self._joined:
@@ -69,7 +71,7 @@ class Member:
             yield from self._read_new()
 
     def _want(self, cameras: set[str]) -> None:
-        self._wanted |= {self._keys.results(camera) for camera in cameras}
+        self._wanted |= {self._topic.key(camera) for camera in cameras}
 
     def _join(self) -> Dialogue[Any, None]:
         for key in sorted(self._wanted - self._joined.keys()):
@@ -80,7 +82,7 @@ class Member:
                     raise
             self._joined[key] = None
 
-    def _resume(self) -> Dialogue[Message, None]:
+    def _resume(self) -> Dialogue[E, None]:
         """Handle what is pending under our name: from before a restart, or from a reply that was lost."""
         for key in list(self._joined):
             start = "0"
@@ -91,7 +93,7 @@ class Member:
                 yield from self._hand_out(key, entries)
                 start = entries[-1][0].decode()
 
-    def _claim(self) -> Dialogue[Message, None]:
+    def _claim(self) -> Dialogue[E, None]:
         """Take over what others have held for too long."""
         idle = max(1, round(self._tuning.claim_after * 1000))
         for key in list(self._joined):
@@ -108,7 +110,7 @@ class Member:
                 if cursor == b"0-0":
                     break
 
-    def _read_new(self) -> Dialogue[Message, None]:
+    def _read_new(self) -> Dialogue[E, None]:
         outages = self._session.outages
         found = yield from self._read(self._tuning.chunk, dict.fromkeys(self._joined, ">"), "BLOCK", BLOCK_MS)
         if self._session.outages != outages:
@@ -127,7 +129,7 @@ class Member:
         )  # fmt: skip
         return {key.decode(): entries for key, entries in found or ()}
 
-    def _hand_out(self, key: str, entries: Sequence[Entry]) -> Dialogue[Message, None]:
+    def _hand_out(self, key: str, entries: Sequence[Entry]) -> Dialogue[E, None]:
         """Deliver and acknowledge one after the other; stop when others may have claimed the rest meanwhile."""
         fetched, outages = self._tuning.now(), self._session.outages
         for raw, fields in entries:
@@ -135,7 +137,7 @@ class Member:
                 self._unsure = True
             if self._unsure:
                 return
-            message = None if fields is None else read_message(EntryId.parse(raw), fields, key)
+            message = None if fields is None else self._topic.read(EntryId.parse(raw), fields, key)
             if message is None:
                 self._missed[key] += 1
             else:

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from streamer.backoff import Backoff
 from streamer.errors import StreamerError
-from streamer.wire.ids import EntryId
 from streamer.wire.link import Away, Command, Part, Refused, Timeouts
-from streamer.wire.messages import Message, WireError, decode
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -97,14 +95,3 @@ class Session:
                     log.info("Redis answers again")
                 self._met = True
                 return reply
-
-
-def read_message(entry: EntryId, fields: Sequence[bytes], source: str) -> Message | None:
-    """Decode an entry; say in the log when it is none of ours, and return None."""
-    try:
-        return decode(dict(zip(fields[::2], fields[1::2], strict=True))[b"json"])
-    except KeyError:
-        log.warning("%s: entry %s has no field 'json' and is skipped; check who writes to this key", source, entry)
-    except WireError as error:
-        log.warning("%s: entry %s is skipped: %s", source, entry, error)
-    return None

@@ -17,11 +17,13 @@ _BATCH_BYTES = 1 << 19  # so that a batch crosses a slow network within the repl
 
 @dataclass(slots=True, eq=False)
 class Result:
-    """One message on its way."""
+    """One message, or one event, on its way to a stream."""
 
     camera: str
+    key: str  # of the stream
     id: EntryId
     payload: bytes
+    channel: str | None = None  # where it is published as well, and then becomes the latest
     sent: bool = False  # it may have arrived
     written: bool = False  # it has arrived
 

@@ -1,5 +1,7 @@
 """Results into Redis: a stream to read back, a channel to watch and the latest value of each camera.
 
+Events go to a stream of their own, and whole flow fields each to a key that holds the newest.
+
 `publish` hands over to a bounded buffer; one thread writes it out in pipelined batches and owns the connection. An
 entry's id comes from its result, so Redis refuses what it has already: writing again after a cut is harmless.
 """
@@ -9,17 +11,21 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from pydantic_core import from_json, to_json
 
 from streamer.backoff import Backoff
 from streamer.errors import SinkError, SinkUnusable
 from streamer.events import Observer, ResultsDropped, SinkState, ignore
 from streamer.sinks.outbox import Outbox, Result, WhenFull
+from streamer.sinks.redis_writer import Writer, fields_of
 from streamer.types import Packet
+from streamer.wire.encode import Beside
 from streamer.wire.ids import PREFIX, EntryId, Keys, entry_id
-from streamer.wire.link import Command, Link, LinkError, Refused, Timeouts, failure
+from streamer.wire.link import Link, LinkError, Refused, Timeouts
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +40,9 @@ class RedisOptions:
     """How results are kept. The defaults suit live cameras."""
 
     prefix: str = PREFIX
-    maxlen: int = 10_000  # entries kept a camera, about
-    latest_ttl: float = 60.0  # seconds
-    capacity: int = 10_000  # results that wait, besides the batch being written
+    maxlen: int = 10_000  # results kept a camera, and as many events, about
+    latest_ttl: float = 60.0  # seconds; of whole fields too
+    capacity: int = 10_000  # results and events that wait, besides the batch being written
     when_full: WhenFull = "drop-oldest"
     close_deadline: float | None = 0.5  # seconds that `close` may take; None: as long as it takes
     backoff: Backoff = _BACKOFF
@@ -46,6 +52,11 @@ class RedisOptions:
     def lossless(cls, **options: Any) -> RedisOptions:
         """Return options that suit recordings: wait as long as it takes, and lose nothing."""
         return cls(**{"when_full": "wait", "close_deadline": None, **options})
+
+
+def nothing(packet: Packet) -> Beside:  # noqa: ARG001 - one answer for all
+    """Put nothing beside a message."""
+    return Beside()
 
 
 class RedisSink:
@@ -63,12 +74,14 @@ class RedisSink:
         encode: Callable[[Packet], bytes],
         options: RedisOptions = RedisOptions(),
         observer: Observer = ignore,
+        beside: Callable[[Packet], Beside] = nothing,
     ) -> None:
         """Connect to nothing yet. Raise SinkUnusable when *url* is none of Redis."""
         self._url, self._encode, self._options, self._observer = url, encode, options, observer
+        self._beside, self._keys, self._newest = beside, Keys(options.prefix), _Newest()
         self._outbox = Outbox(options.capacity, options.when_full)
         self._link = self._open()
-        self._writer = _Writer(self._link, options)
+        self._writer = Writer(self._link, self._keys, options.maxlen, options.latest_ttl)
         self._thread: threading.Thread | None = None
 
     def check(self) -> None:
@@ -77,21 +90,43 @@ class RedisSink:
 
     def last_id(self, camera: str) -> EntryId | None:
         """Return the id of the newest result that Redis was ever given for *camera*. Raises like `check`."""
-        key = Keys(self._options.prefix).results(camera)
+        key = self._keys.results(camera)
         if not self._ask("EXISTS", key):
             return None
-        last = EntryId.parse(_fields(self._ask("XINFO", "STREAM", key))[b"last-generated-id"])
+        last = EntryId.parse(fields_of(self._ask("XINFO", "STREAM", key))[b"last-generated-id"])
         return None if last == _NOTHING else last
 
     def publish(self, packets: Sequence[Packet]) -> None:
         """Encode *packets* and hand them over. Raise SinkError when they can never be written."""
         for packet in packets:
-            self.publish_encoded(packet.frame.camera, packet.frame.captured_at, packet.frame.seq, self._encode(packet))
+            frame, beside = packet.frame, self._beside(packet)
+            self._newest.put({self._keys.flow(frame.camera, node): data for node, data in beside.fields.items()})
+            at = entry_id(frame.captured_at, frame.seq)
+            self._hand_over(
+                [*self._events(frame.camera, at, beside.events), self._result(frame.camera, at, self._encode(packet))]
+            )
 
     def publish_encoded(self, camera: str, captured_at: float, seq: int, payload: bytes) -> None:
-        """Hand over a message that is encoded already, such as a line of a JSON Lines file."""
-        dropped = self._outbox.put(Result(camera, entry_id(captured_at, seq), payload))
-        self._report(dropped)
+        """Hand over a message that is encoded already, such as a line of a JSON Lines file, and its events.
+
+        The events may be there already: those of a run that was killed after it had written them.
+        """
+        at = entry_id(captured_at, seq)
+        events = self._events(camera, at, _events_in(payload))
+        for event in events:
+            event.sent = True
+        self._hand_over([*events, self._result(camera, at, payload)])
+
+    def _result(self, camera: str, at: EntryId, payload: bytes) -> Result:
+        return Result(camera, self._keys.results(camera), at, payload, self._keys.live(camera))
+
+    def _events(self, camera: str, at: EntryId, payloads: Sequence[bytes]) -> list[Result]:
+        key = self._keys.events(camera)
+        return [Result(camera, key, EntryId(at.ms, at.seq + i), payload) for i, payload in enumerate(payloads)]
+
+    def _hand_over(self, results: Sequence[Result]) -> None:
+        for result in results:
+            self._report(self._outbox.put(result))
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="redis sink", daemon=True)
             self._thread.start()
@@ -145,12 +180,20 @@ class RedisSink:
     def _write_batch(self) -> None:
         self._writer.connect()
         try:
-            self._writer.write(self._outbox.pin(min(_BATCH, self._options.maxlen)))
+            self._write(self._outbox.pin(min(_BATCH, self._options.maxlen)))
         finally:
             self._outbox.settle()
         if self._outbox.recovered():
             log.info("%s: works again", self.name)
             self._observer(SinkState(self.name, None))
+
+    def _write(self, batch: Sequence[Result]) -> None:
+        fields = self._newest.take()
+        try:
+            self._writer.write(batch, fields)
+        except LinkError:
+            self._newest.put_back(fields)
+            raise
 
     def _failed(self, error: LinkError) -> None:
         self._writer.forget()
@@ -180,117 +223,34 @@ class RedisSink:
             raise SinkError(str(error)) from error
 
 
-class _Writer:
-    """Bring batches into Redis, exactly once in the streams however often it takes."""
+class _Newest:
+    """Values of which only the newest counts: however long Redis is away, one for each key is held."""
 
-    def __init__(self, link: Link, options: RedisOptions) -> None:
-        self._link, self._options, self._keys = link, options, Keys(options.prefix)
-        self._connected = False
-        self._newest: dict[str, EntryId] = {}  # of each camera's stream, where nothing uncertain is on its way
-        self._warned: set[str] = set()
+    def __init__(self) -> None:
+        self._values: dict[str, bytes] = {}
+        self._lock = threading.Lock()
 
-    def connect(self) -> None:
-        if not self._connected:
-            self._link.connect()
-            self._connected = True
+    def put(self, values: Mapping[str, bytes]) -> None:
+        with self._lock:
+            self._values.update(values)
 
-    def forget(self) -> None:
-        """Trust nothing that is known of the server: the connection was lost, or a command failed."""
-        self._connected = False
-        self._newest.clear()
+    def take(self) -> dict[str, bytes]:
+        with self._lock:
+            values, self._values = self._values, {}
+            return values
 
-    def write(self, batch: Sequence[Result]) -> None:
-        """Return when all of *batch* is in Redis. Raise LinkError; the same results may then be given again."""
-        complete = not batch
-        while not complete:
-            self._ask_unknown(batch)
-            self._order(batch)
-            complete = self._send(batch)
-
-    def _ask_unknown(self, batch: Sequence[Result]) -> None:
-        """Learn the newest id of every stream that is not known, and which results have arrived already."""
-        cameras = dict.fromkeys(r.camera for r in batch if not r.written and r.camera not in self._newest)
-        for camera in cameras:
-            key = self._keys.results(camera)
-            uncertain = [r for r in batch if r.camera == camera and r.sent and not r.written]
-            commands: list[Command] = [("XINFO", "STREAM", key)]
-            if uncertain:
-                ids = [r.id for r in uncertain]
-                commands.append(("XRANGE", key, str(min(ids)), str(max(ids))))
-            info, *entries = self._link.pipeline(commands)
-            self._newest[camera] = self._newest_of(info)
-            for found in entries:
-                self._recognise(uncertain, found)
-
-    def _newest_of(self, info: Any) -> EntryId:
-        if not isinstance(info, Exception):
-            return EntryId.parse(_fields(info)[b"last-generated-id"])
-        if "no such key" in str(info):
-            return _NOTHING
-        raise failure(self._link.url, info) from info
-
-    def _recognise(self, uncertain: Sequence[Result], found: Any) -> None:
-        """Mark what is there. Another producer may have taken the id, so the payload must be ours too."""
-        if isinstance(found, Exception):
-            raise failure(self._link.url, found) from found
-        there = {EntryId.parse(entry): fields for entry, fields in found}
-        for result in uncertain:
-            result.written = there.get(result.id) == [b"json", result.payload]
-
-    def _order(self, batch: Sequence[Result]) -> None:
-        """Give a greater id to what Redis would refuse: a clock that stepped back must lose nothing."""
-        newest = dict(self._newest)
-        for result in batch:
-            if result.written:
-                continue
-            if result.id <= newest[result.camera]:
-                self._warn(result, newest[result.camera])
-                result.id = newest[result.camera].next()
-            newest[result.camera] = result.id
-
-    def _warn(self, result: Result, newest: EntryId) -> None:
-        if result.camera not in self._warned:
-            self._warned.add(result.camera)
-            log.warning(
-                "redis: %s: a result from %s comes after one from %s, so it gets a later id; "
-                "check this machine's clock, and that nobody else publishes this camera",
-                result.camera, result.id, newest,
-            )  # fmt: skip
-
-    def _send(self, batch: Sequence[Result]) -> bool:
-        """Send what has not arrived; return whether it has now, or ids were refused and must be looked at again."""
-        pending = [result for result in batch if not result.written]
-        commands = [command for result in pending for command in self._commands(result)]
-        latest = {result.camera: result for result in batch}
-        ttl = max(1, round(self._options.latest_ttl * 1000))
-        commands += [("SET", self._keys.latest(camera), r.payload, "PX", ttl) for camera, r in latest.items()]
-        for result in pending:
-            result.sent = True
-        replies = self._link.pipeline(commands)
-        errors = [reply for reply in replies[2 * len(pending) :] if isinstance(reply, Exception)]
-        for result, added, published in zip(pending, replies[::2], replies[1::2], strict=False):
-            errors += self._settle(result, added, published)
-        if errors:
-            raise failure(self._link.url, errors[0]) from errors[0]
-        return all(result.written for result in pending)
-
-    def _commands(self, result: Result) -> tuple[Command, Command]:
-        key, maxlen = self._keys.results(result.camera), self._options.maxlen
-        add = ("XADD", key, "MAXLEN", "~", maxlen, str(result.id), "json", result.payload)
-        return add, ("PUBLISH", self._keys.live(result.camera), result.payload)
-
-    def _settle(self, result: Result, added: Any, published: Any) -> list[Exception]:
-        """Take the replies to one result; return the errors that are more than a refused id."""
-        if not isinstance(added, Exception):
-            result.written = True
-            if result.camera in self._newest:  # else an earlier one was refused: look first
-                self._newest[result.camera] = result.id
-            return [published] if isinstance(published, Exception) else []
-        if "equal or smaller" not in str(added):
-            return [added]
-        self._newest.pop(result.camera, None)
-        return []
+    def put_back(self, values: Mapping[str, bytes]) -> None:
+        """Put what could not be written where nothing newer is."""
+        with self._lock:
+            self._values = {**values, **self._values}
 
 
-def _fields(flat: Sequence[Any]) -> dict[Any, Any]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+def _events_in(payload: bytes) -> list[bytes]:
+    """Take the events out of a message, as they were written beside it."""
+    message = from_json(payload)
+    head = {key: message[key] for key in ("schema", "camera", "seq", "pts", "captured_at") if key in message}
+    return [
+        to_json({**head, "node": node, "event": event})
+        for node, result in message.get("results", {}).items()
+        for event in result.get("events", ())
+    ]

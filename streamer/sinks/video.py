@@ -23,11 +23,12 @@ import cv2
 import numpy as np
 from av.video.reformatter import Colorspace
 
-from engines.types import Detections, Image
-from streamer.draw import draw
+from engines.types import Image
+from streamer.draw import Annotator
 from streamer.errors import SinkError
 from streamer.sinks.files import Existing, claim, disk_fault, write_all
 from streamer.types import Packet
+from streamer.wire import FlowStyle, NodeFacts
 
 _TICKS = 90_000  # a second: MPEG's clock
 _CONTAINER = {"movflags": "+hybrid_fragmented"}
@@ -37,23 +38,24 @@ _ENCODER = {"preset": "veryfast", "crf": "23", "bf": "0", "g": "60"}
 
 
 class VideoSink:
-    """Draw every Detections value of one camera's packets, and encode."""
+    """Draw what was found in one camera's packets, and encode."""
 
     def __init__(
         self,
         path: Path,
         camera: str,
-        labels: Mapping[str, Sequence[str]],
+        facts: Mapping[str, NodeFacts],
         *,
         existing: Existing = "refuse",
+        flow: FlowStyle = "wheel",
     ) -> None:
-        """*labels* are the class names of each node; "append" goes on in the next part.
+        """*facts* say which nodes are drawn, and what is known of them; "append" goes on in the next part.
 
         Raises SinkUnusable when the file cannot be ours.
         """
         self._path = next_part(path) if existing == "append" else path
         self.name = f"video:{self._path.name}"
-        self._camera, self._labels = camera, labels
+        self._camera, self._draw = camera, Annotator(facts, flow)
         self._output = _Output(claim(self._path, "replace" if existing == "replace" else "refuse"))
         self._encoder: _Encoder | None = None
         self._fault: SinkError | None = None
@@ -83,10 +85,9 @@ class VideoSink:
                     self._encoder.close()
 
     def _annotate(self, packet: Packet) -> Image:
-        found = [(v, self._labels.get(node, ())) for node, v in packet.values.items() if isinstance(v, Detections)]
         minutes, seconds = divmod(packet.frame.pts, 60)
         caption = f"{packet.frame.camera}  {minutes:.0f}:{seconds:04.1f}{self._pace(packet)}"
-        return draw(packet.frame.image, found, caption)
+        return self._draw(packet, caption)
 
     @contextmanager
     def _one_sentence(self) -> Iterator[None]:

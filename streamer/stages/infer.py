@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from engines.model import Model
 from engines.types import Detections, Image
 from streamer.types import Packet, Port
 
 
+class Finder(Protocol):
+    """A `Model` that finds objects, or what stands around one, such as `Tiled`."""
+
+    def __call__(self, images: Sequence[Image], /) -> list[Detections]: ...
+    def begin(self, images: Sequence[Image], /) -> Callable[[], list[Detections]]: ...
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Detect:
-    """Find objects in every frame."""
+    """Find objects in every frame, with masks where the model gives them."""
 
-    model: Model[Image, Detections]
+    model: Finder
     writes: Port[Detections]
     reads: tuple[Port[Any], ...] = ()
 

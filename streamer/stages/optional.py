@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from engines.errors import EngineError
 from streamer.clock import SYSTEM_CLOCK, Clock
+from streamer.stages.around import Around
 from streamer.stages.base import Overlapping, Stage
-from streamer.types import Packet, Port
+from streamer.types import Packet
 
 log = logging.getLogger(__name__)
 
@@ -21,32 +21,19 @@ def optional(stage: Stage, clock: Clock = SYSTEM_CLOCK) -> Stage:
     return OverlappingOptional(stage, clock) if isinstance(stage, Overlapping) else Optional(stage, clock)
 
 
-class Optional:
+class Optional(Around):
     """Pass packets on without this node's value while its model cannot run, and try again every half minute.
 
     Only what engines say of a model is borne; any other error is a bug and ends the pipeline as ever.
     """
 
     def __init__(self, stage: Stage, clock: Clock = SYSTEM_CLOCK) -> None:
-        self._stage, self._clock = stage, clock
+        super().__init__(stage)
+        self._clock = clock
         self._resting_until: int | None = None
-
-    @property
-    def reads(self) -> tuple[Port[Any], ...]:
-        return self._stage.reads
-
-    @property
-    def writes(self) -> Port[Any]:
-        return self._stage.writes
 
     def process(self, packets: Sequence[Packet]) -> Sequence[Packet]:
         return packets if self._resting() else self._attempt(packets, lambda: self._stage.process(packets))
-
-    def forget(self, camera: str) -> None:
-        self._stage.forget(camera)
-
-    def close(self) -> None:
-        self._stage.close()
 
     def _attempt(self, packets: Sequence[Packet], work: Callable[[], Sequence[Packet]]) -> Sequence[Packet]:
         try:

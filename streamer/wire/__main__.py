@@ -1,7 +1,7 @@
-"""`python -m streamer.wire` prints the JSON Schema of a message: what config/schema/result-1.json holds."""
+"""`python -m streamer.wire [result|event]` prints a JSON Schema: what config/schema/KIND-1.json holds."""
 
 import sys
 
 from streamer.wire.schema import text
 
-sys.stdout.write(text())
+sys.stdout.write(text(*sys.argv[1:2]))

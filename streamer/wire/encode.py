@@ -1,47 +1,84 @@
-"""Packets to bytes. Column by column: no scalar of NumPy is ever touched one by one."""
+"""Packets to bytes, column by column."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain, compress, islice
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 from pydantic_core import to_json
 
-from engines.types import Array, Detections, Flow
-from streamer.types import Actions, Packet, Windows
-from streamer.wire.messages import SCHEMA, WireError
+from engines.geometry import Size
+from engines.types import Array, Detections, Float, Flow, Masks
+from streamer.types import Actions, Crossings, Frame, Occupancy, Packet, Windows
+from streamer.wire import scene
+from streamer.wire.base import SCHEMA, WireError
+from streamer.wire.facts import NOTHING, MaskForm, NodeFacts
+from streamer.wire.fields import encode_field
+from streamer.wire.values import NotFinite, finite, name_of, rounded
 
-Labels = Sequence[str]
-TOP = 5  # labels an action keeps
 GRID = (9, 16)  # rows and columns of a flow's summary
 
 
-class Encoder:
-    """Write packets as messages of schema 1; *labels* are the class names of each node.
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What goes with a message, each to a place of its own."""
 
-    Only *nodes* are written, or without them every node but those that hold pixels.
+    events: tuple[bytes, ...] = ()
+    fields: Mapping[str, bytes] = field(default_factory=dict)  # whole flow fields by node
+
+
+class Encoder:
+    """Write packets as messages of schema 1; *facts* say what is known of each node.
+
+    Only *nodes* are written, or without them every node but those that hold pixels. A packet is encoded once, however
+    many sinks that share an encoder ask for it.
     """
 
-    def __init__(self, labels: Mapping[str, Labels], nodes: Sequence[str] | None = None) -> None:
-        self._labels = labels
+    def __init__(self, facts: Mapping[str, NodeFacts], nodes: Sequence[str] | None = None) -> None:
+        self._facts = facts
         self._nodes = None if nodes is None else frozenset(nodes)
+        self._written: WeakKeyDictionary[Packet, bytes] = WeakKeyDictionary()  # as long as the packets live
 
     def __call__(self, packet: Packet) -> bytes:
         """Return compact JSON. Raise WireError when a value has no form on the wire or is not finite."""
+        message = self._written.get(packet)
+        if message is None:
+            message = self._written[packet] = self._encode(packet)
+        return message
+
+    def beside(self, packet: Packet) -> Beside:
+        """Return what goes with the packet's message. Raise WireError as for the message itself."""
+        wanted = {node: value for node, value in packet.values.items() if self._wants(node, value)}
+        events = tuple(event for node, value in wanted.items() for event in self._events(node, value, packet.frame))
+        fields = {
+            node: encode_field(node, value, packet.frame)
+            for node, value in wanted.items()
+            if isinstance(value, Flow) and self._facts.get(node, NOTHING).field
+        }
+        return Beside(events, fields)
+
+    def _events(self, node: str, value: object, frame: Frame) -> Iterator[bytes]:
+        facts = self._facts.get(node, NOTHING)
+        for event in value.events if isinstance(value, Actions | Crossings | Occupancy) else ():
+            with _naming(node):
+                yield to_json({**_head(frame), "node": node, "event": scene.happened(event, facts)})
+
+    def _encode(self, packet: Packet) -> bytes:
         frame = packet.frame
         height, width = frame.image.shape[:2]
         message = {
-            "schema": SCHEMA,
-            "camera": frame.camera,
-            "seq": frame.seq,
-            "pts": _finite(round(frame.pts, 3), "pts"),
-            "captured_at": _finite(round(frame.captured_at, 3), "captured_at"),
+            **_head(frame),
             "size": (width, height),
             "results": {
-                node: self._result(node, value) for node, value in packet.values.items() if self._wants(node, value)
+                node: self._result(node, value, frame)
+                for node, value in packet.values.items()
+                if self._wants(node, value)
             },
             "latency_ms": _latency(packet),
         }
@@ -50,72 +87,102 @@ class Encoder:
     def _wants(self, node: str, value: object) -> bool:
         return not isinstance(value, Windows) if self._nodes is None else node in self._nodes
 
-    def _result(self, node: str, value: object) -> dict[str, Any]:
+    def _result(self, node: str, value: object, frame: Frame) -> dict[str, Any]:
         encode = _ENCODERS.get(type(value))
         if encode is None:
             known = ", ".join(kind.__name__ for kind in _ENCODERS)
             raise WireError(f"node {node}: {type(value).__name__} has no form on the wire; publish nodes of {known}")
-        try:
-            return encode(value, self._labels.get(node, ()))
-        except _NotFinite as error:
-            raise WireError(f"node {node}: {error} is not finite; check its model and its precision") from error
+        with _naming(node):
+            return encode(value, self._facts.get(node, NOTHING), frame)
 
 
-class _NotFinite(Exception):  # noqa: N818 - never leaves this module
-    """Says which field."""
+@contextmanager
+def _naming(node: str) -> Iterator[None]:
+    """Say whose value is none."""
+    try:
+        yield
+    except NotFinite as error:
+        raise WireError(f"node {node}: {error} is not finite; check its model and its precision") from error
+
+
+def _head(frame: Frame) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "camera": frame.camera,
+        "seq": frame.seq,
+        "pts": finite(round(frame.pts, 3), "pts"),
+        "captured_at": finite(round(frame.captured_at, 3), "captured_at"),
+    }
 
 
 def _latency(packet: Packet) -> dict[str, float]:
-    times = {step: _finite(round(ms, 3), f"latency of {step}") for step, ms in packet.latency_ms.items()}
+    times = {step: finite(round(ms, 3), f"latency of {step}") for step, ms in packet.latency_ms.items()}
     if packet.marked_ns is not None:
         times["total"] = round((packet.marked_ns - packet.frame.grabbed_ns) / 1e6, 3)
     return times
 
 
-def _finite(value: float, name: str) -> float:
-    if not math.isfinite(value):
-        raise WireError(f"{name}: {value} is not finite; check the source")
-    return value
-
-
-def _rounded(array: Array, decimals: int, name: str) -> Any:
-    """Turn an array into lists of short floats. Float64 first: a rounded float32 is long again; + 0.0: no -0.0."""
-    doubles: npt.NDArray[np.float64] = array.astype(np.float64)
-    if not np.isfinite(doubles).all():
-        raise _NotFinite(name)
-    return (doubles.round(decimals) + 0.0).tolist()
-
-
-def _name(labels: Labels, class_id: int) -> str:
-    return labels[class_id] if 0 <= class_id < len(labels) else str(class_id)
-
-
-def _detections(value: Detections, labels: Labels) -> dict[str, Any]:
-    boxes = _rounded(value.xyxy, 2, "a box")
+def _detections(value: Detections, facts: NodeFacts, frame: Frame) -> dict[str, Any]:
+    boxes = rounded(value.xyxy, 2, "a box")
     class_ids = value.class_id.tolist()
-    confidences = _rounded(value.confidence, 4, "a confidence")
+    confidences = rounded(value.confidence, 4, "a confidence")
     items = [
-        {"box": box, "label": _name(labels, class_id), "class_id": class_id, "confidence": confidence}
+        {"box": box, "label": name_of(facts, class_id), "class_id": class_id, "confidence": confidence}
         for box, class_id, confidence in zip(boxes, class_ids, confidences, strict=True)
     ]
-    if value.track_id is not None:
-        for item, track_id in zip(items, value.track_id.tolist(), strict=True):
-            item["track_id"] = track_id
+    for key, column in _optional_columns(value, facts, frame):
+        for item, cell in zip(items, column, strict=True):
+            item[key] = cell
     return {"kind": "detections", "items": items}
 
 
-def _flow(value: Flow, _labels: Labels) -> dict[str, Any]:
+def _optional_columns(value: Detections, facts: NodeFacts, frame: Frame) -> Iterator[tuple[str, Sequence[Any]]]:
+    if value.track_id is not None:
+        yield "track_id", value.track_id.tolist()
+    if value.masks is not None and facts.masks != "none":
+        key, encode = _MASKS[facts.masks]
+        height, width = frame.image.shape[:2]
+        yield key, encode(value.masks, value.xyxy, (height, width))
+    if value.regions is not None and facts.regions:
+        names = [region.name for region in facts.regions]
+        yield "regions", [list(compress(names, row)) for row in value.regions.tolist()]
+
+
+def _run_lengths(masks: Masks, xyxy: Float, size: Size) -> list[dict[str, Any]]:
+    from engines.masks import encode_masks  # here, for who only reads messages needs no OpenCV
+
+    return [{"size": rle.size, "counts": rle.counts.decode("ascii")} for rle in encode_masks(masks, xyxy, size)]
+
+
+def _outlines(masks: Masks, xyxy: Float, size: Size) -> list[list[Any]]:
+    from engines.masks import polygons  # as above
+
+    objects = polygons(masks, xyxy, size)
+    points = np.concatenate([*chain(*objects), np.zeros((0, 2), np.float32)])  # all at once: most outlines are short
+    rest = iter(rounded(points, 1, "an outline"))
+    return [[list(islice(rest, len(line))) for line in lines] for lines in objects]
+
+
+_MASKS: dict[MaskForm, tuple[str, Callable[[Masks, Float, Size], Sequence[Any]]]] = {
+    "rle": ("mask", _run_lengths),
+    "polygons": ("polygons", _outlines),
+}
+
+
+def _flow(value: Flow, _facts: NodeFacts, _frame: Frame) -> dict[str, Any]:
     if not value.uv.size:
-        raise _NotFinite("the mean of a flow without pixels")
+        raise NotFinite("the mean of a flow without pixels")
     if not np.isfinite(value.uv).all():
-        raise _NotFinite("a vector")
+        raise NotFinite("a vector")
     magnitude = np.linalg.norm(value.uv, axis=2)
-    mean, p95 = _rounded(np.array([magnitude.mean(dtype=np.float64), np.percentile(magnitude, 95)]), 3, "a magnitude")
+    mean, p95 = rounded(np.array([magnitude.mean(dtype=np.float64), np.percentile(magnitude, 95)]), 3, "a magnitude")
+    seconds = {} if value.seconds is None else {"seconds": rounded(np.array(value.seconds), 6, "the time")}
     return {
         "kind": "flow",
-        "mean": _rounded(value.uv.mean(axis=(0, 1), dtype=np.float64), 3, "the mean"),
+        **seconds,
+        "mean": rounded(value.uv.mean(axis=(0, 1), dtype=np.float64), 3, "the mean"),
         "magnitude": {"mean": mean, "p95": p95},
-        "grid": {"size": GRID, "uv": _rounded(_cells(value.uv).reshape(-1, 2), 3, "the grid")},
+        "grid": {"size": GRID, "uv": rounded(_cells(value.uv).reshape(-1, 2), 3, "the grid")},
     }
 
 
@@ -130,20 +197,23 @@ def _cells(uv: Array) -> npt.NDArray[np.float64]:
     return cells
 
 
-def _actions(value: Actions, labels: Labels) -> dict[str, Any]:
-    items = []
-    for action in value.items:
-        track = {} if action.track_id is None else {"track_id": action.track_id}
-        best = np.argsort(-action.scores.probs, kind="stable")[:TOP]
-        scores = _rounded(action.scores.probs[best], 4, "a score")
-        top = [{"label": _name(labels, i), "score": s} for i, s in zip(best.tolist(), scores, strict=True)]
-        items.append({**track, "first_seq": action.first_seq, "last_seq": action.last_seq, "labels": top})
-    return {"kind": "actions", "items": items}
+def _actions(value: Actions, facts: NodeFacts, _frame: Frame) -> dict[str, Any]:
+    return scene.actions(value, facts)
+
+
+def _lines(value: Crossings, facts: NodeFacts, _frame: Frame) -> dict[str, Any]:
+    return scene.lines(value, facts)
+
+
+def _zones(value: Occupancy, facts: NodeFacts, _frame: Frame) -> dict[str, Any]:
+    return scene.zones(value, facts)
 
 
 # A new kind of value is one function and one row.
-_ENCODERS: dict[type, Callable[[Any, Labels], dict[str, Any]]] = {
+_ENCODERS: dict[type, Callable[[Any, NodeFacts, Frame], dict[str, Any]]] = {
     Detections: _detections,
     Flow: _flow,
     Actions: _actions,
+    Crossings: _lines,
+    Occupancy: _zones,
 }

@@ -50,6 +50,12 @@ class Keys:
     def latest(self, camera: str) -> str:
         return f"{self.prefix}latest:{camera}"
 
+    def events(self, camera: str) -> str:
+        return f"{self.prefix}events:{camera}"
+
+    def flow(self, camera: str, node: str) -> str:
+        return f"{self.prefix}flow:{camera}:{node}"
+
     @property
     def cameras(self) -> str:
         return f"{self.prefix}cameras"
@@ -57,7 +63,3 @@ class Keys:
     @property
     def metrics(self) -> str:
         return f"{self.prefix}metrics"
-
-    def camera(self, results: str) -> str:
-        """Return the camera of a results key."""
-        return results.removeprefix(self.results(""))

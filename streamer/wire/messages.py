@@ -15,22 +15,9 @@ from pydantic import (
     Tag,
     ValidationError,
 )
-from pydantic.json_schema import SkipJsonSchema
 
-from streamer.errors import StreamerError
-
-SCHEMA = 1
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class WireError(StreamerError, ValueError):
-    """A value that cannot be written as a message, or bytes that are none of ours."""
-
-
-class Wire(BaseModel):
-    """A part of a message. Keys that this version does not know are ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+from streamer.wire.base import OTHER, Entry, Share, Wire, WireError, explain, kind_of
+from streamer.wire.events import Events
 
 
 class MaskRle(Wire):
@@ -38,6 +25,9 @@ class MaskRle(Wire):
 
     size: Annotated[tuple[PositiveInt, PositiveInt], Field(description="height and width in pixels")]
     counts: Annotated[str, Field(description="run lengths, compressed as COCO does it")]
+
+
+Outline = Annotated[tuple[tuple[FiniteFloat, FiniteFloat], ...], Field(min_length=3)]
 
 
 class Detection(Wire):
@@ -52,6 +42,16 @@ class Detection(Wire):
     confidence: Share
     track_id: Annotated[int | None, Field(description="absent when nothing tracks")] = None
     mask: Annotated[MaskRle | None, Field(description="absent when nothing segments")] = None
+    polygons: Annotated[
+        tuple[Outline, ...] | None,
+        Field(
+            description="instead of a mask: outlines of its parts, x, y in pixels of the source image, holes left out"
+        ),
+    ] = None
+    regions: Annotated[
+        tuple[str, ...] | None,
+        Field(description="names of the regions that it stands in; absent when the node has none"),
+    ] = None
 
 
 class DetectionsResult(Wire):
@@ -62,7 +62,7 @@ class DetectionsResult(Wire):
 
 
 class Magnitude(Wire):
-    """Lengths of the flow vectors, in pixels of the flow's own grid."""
+    """Lengths of the flow vectors, in pixels of the source image."""
 
     mean: FiniteFloat
     p95: Annotated[FiniteFloat, Field(description="95th percentile")]
@@ -76,9 +76,10 @@ class Grid(Wire):
 
 
 class FlowResult(Wire):
-    """Motion since the frame before, in pixels of the flow's own grid."""
+    """Motion since the frame before that was looked at, in pixels of the source image; absent after a break."""
 
     kind: Literal["flow"]
+    seconds: Annotated[FiniteFloat | None, Field(description="between both frames")] = None
     mean: Annotated[tuple[FiniteFloat, FiniteFloat], Field(description="u, v averaged over the frame")]
     magnitude: Magnitude
     grid: Grid
@@ -99,10 +100,51 @@ class Action(Wire):
 
 
 class ActionsResult(Wire):
-    """Actions recognised at this frame."""
+    """Actions recognised at this frame; their scores are smoothed over time."""
 
     kind: Literal["actions"]
     items: tuple[Action, ...]
+    events: Events = ()
+
+
+class LineState(Wire):
+    """How often a line has been crossed so far."""
+
+    name: str
+    left_to_right: NonNegativeInt
+    right_to_left: NonNegativeInt
+
+
+class LinesResult(Wire):
+    """Lines that objects cross."""
+
+    kind: Literal["lines"]
+    items: tuple[LineState, ...]
+    events: Events = ()
+
+
+class Occupant(Wire):
+    """An object in a zone."""
+
+    track_id: int
+    dwell: Annotated[FiniteFloat, Field(description="seconds since it came, until it was last seen")]
+
+
+class ZoneState(Wire):
+    """Who is in a zone, and how many came and went so far."""
+
+    name: str
+    occupants: Annotated[tuple[Occupant, ...], Field(description="by track_id; some may only be hidden")]
+    entries: NonNegativeInt
+    exits: NonNegativeInt
+
+
+class ZonesResult(Wire):
+    """Zones that objects stand in."""
+
+    kind: Literal["zones"]
+    items: tuple[ZoneState, ...]
+    events: Events = ()
 
 
 class OtherResult(BaseModel):
@@ -113,12 +155,11 @@ class OtherResult(BaseModel):
     kind: str
 
 
-OTHER = "other"  # tag of OtherResult: no wire value
-_KINDS = {"detections", "flow", "actions"}
+_KINDS = {"detections", "flow", "actions", "lines", "zones"}
 
 
-def _kind(value: Any) -> str:
-    kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+def _tag(value: Any) -> str:
+    kind = kind_of(value)
     return kind if kind in _KINDS else OTHER
 
 
@@ -126,19 +167,16 @@ Result = Annotated[
     Annotated[DetectionsResult, Tag("detections")]
     | Annotated[FlowResult, Tag("flow")]
     | Annotated[ActionsResult, Tag("actions")]
+    | Annotated[LinesResult, Tag("lines")]
+    | Annotated[ZonesResult, Tag("zones")]
     | Annotated[OtherResult, Tag(OTHER)],
-    Discriminator(_kind),
+    Discriminator(_tag),
 ]
 
 
-class Message(Wire):
+class Message(Entry):
     """Everything found out about one frame of one camera."""
 
-    version: Annotated[Literal[1], Field(alias="schema", description="version of this format")]
-    camera: Annotated[str, Field(min_length=1)]
-    seq: Annotated[NonNegativeInt, Field(description="counts grabbed frames, so gaps show drops")]
-    pts: Annotated[FiniteFloat, Field(description="seconds of media time")]
-    captured_at: Annotated[FiniteFloat, Field(description="Unix seconds")]
     size: Annotated[
         tuple[PositiveInt, PositiveInt], Field(description="width and height of the source image in pixels")
     ]
@@ -147,9 +185,6 @@ class Message(Wire):
         dict[str, FiniteFloat],
         Field(description="milliseconds by step, waiting included; 'total' runs from the grab and is their sum"),
     ]
-    missed: SkipJsonSchema[int] = Field(
-        0, exclude=True
-    )  # by this subscriber, since the message before; not on the wire
 
 
 def decode(data: bytes | str) -> Message:
@@ -158,15 +193,3 @@ def decode(data: bytes | str) -> Message:
         return Message.model_validate_json(data)
     except ValidationError as error:
         raise WireError(explain(error, "message")) from error
-
-
-def explain(error: ValidationError, what: str) -> str:
-    """Say in one sentence what is wrong with a *what*: its version first, for that explains everything else."""
-    faults = error.errors(include_url=False, include_context=False)
-    for fault in faults:
-        if fault["loc"] == ("schema",) and fault["type"] != "missing":
-            return (
-                f"{what}: has schema {fault['input']!r}, but this streamer reads schema {SCHEMA}; update the older side"
-            )
-    where = ".".join(str(part) for part in faults[0]["loc"])
-    return f"{what}: is not valid{' at ' + where if where else ''}: {faults[0]['msg']}; check who writes to this key"

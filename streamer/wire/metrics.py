@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import to_json
 
 from streamer.stats import CameraStats, Stats
-from streamer.wire.messages import SCHEMA, Wire, WireError, explain
+from streamer.wire.base import SCHEMA, Wire, WireError, explain
 
 
 class PercentilesMs(Wire):

@@ -1,4 +1,7 @@
-"""The JSON Schema of a message: strict, for whoever produces one; consumers should ignore what they do not know."""
+"""The JSON Schemas of a message and of an event: strict, for whoever produces one.
+
+Consumers should ignore what they do not know.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,11 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from streamer.wire.messages import OTHER, SCHEMA, Message
+from streamer.wire.base import OTHER, SCHEMA, Entry
+from streamer.wire.events import Event
+from streamer.wire.messages import Message
+
+KINDS: dict[str, type[Entry]] = {"result": Message, "event": Event}
 
 
 class _Strict(GenerateJsonSchema):
@@ -29,13 +36,13 @@ class _Strict(GenerateJsonSchema):
         return super().tagged_union_schema({**schema, "choices": choices})
 
 
-def json_schema() -> dict[str, Any]:
-    """Return the schema of one message."""
-    made = Message.model_json_schema(schema_generator=_Strict)
-    title = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"streamer result, schema {SCHEMA}"}
+def json_schema(kind: str = "result") -> dict[str, Any]:
+    """Return the schema of one message, or of one event."""
+    made = KINDS[kind].model_json_schema(schema_generator=_Strict)
+    title = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"streamer {kind}, schema {SCHEMA}"}
     return {**title, **{key: value for key, value in made.items() if key != "title"}}
 
 
-def text() -> str:
+def text(kind: str = "result") -> str:
     """Return the schema as it is published."""
-    return json.dumps(json_schema(), indent=2) + "\n"
+    return json.dumps(json_schema(kind), indent=2) + "\n"
