@@ -19,7 +19,7 @@ from engines.build.compare import RawDifference, agreement, compare, match, raw_
 from engines.build.trial import Subject, Variant
 from engines.errors import BuildError, EngineError, ModelError
 from engines.manifest import read
-from engines.types import Detections, Image
+from engines.types import Detections, Image, Masks
 
 A = np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32)
 
@@ -54,6 +54,25 @@ def test_moved_missed_and_extra_objects_are_counted_apart() -> None:
 def test_another_class_is_another_object() -> None:
     got = agreement([TWO], [found(A, [1, 0], [0.9, 0.6])], [TWO])
     assert (got.found, got.missed, got.extra) == (0, 2, 2)
+
+
+def masked(given_: Detections, *probs: object) -> Detections:
+    return replace(given_, masks=Masks(np.asarray(probs, np.float32)))
+
+
+LEFT, UPPER = [[1, 0], [1, 0]], [[1, 1], [0, 0]]
+
+
+def test_masks_of_what_both_have_found_are_compared_through_the_references_box() -> None:
+    assert agreement([TWO], [TWO], [TWO]).worst_mask_iou is None
+    reference = masked(TWO, LEFT, UPPER)
+    assert agreement([reference], [reference[::-1]], [reference]).worst_mask_iou == 1
+    other = masked(TWO, LEFT, LEFT)
+    assert agreement([reference], [other], [other]).worst_mask_iou == pytest.approx(1 / 3)
+    nothing = masked(TWO, np.zeros((2, 2)), np.zeros((2, 2)))
+    assert agreement([nothing], [nothing], [nothing]).worst_mask_iou == 1
+    lost = masked(found(A[:1] + 100, [0], [0.9]), LEFT)
+    assert agreement([reference], [lost], [lost]).worst_mask_iou is None
 
 
 def test_frames_do_not_mix() -> None:

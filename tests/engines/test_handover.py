@@ -279,6 +279,24 @@ def test_other_objects(new: dict[str, Array]) -> None:
         assert "\n" not in why
 
 
+def test_what_a_segmenter_gives_besides_is_not_looked_at() -> None:
+    masks = np.zeros((1, 5, 28, 28), np.float32)
+    assert same_candidates({**found(CAR, CAT), "masks": masks}, {**found(CAR, CAT), "masks": masks + 1}) is None
+
+
+def test_no_candidates_at_all() -> None:
+    nothing: dict[str, Array] = {
+        "boxes": np.zeros((1, 0, 4)),
+        "scores": np.zeros((1, 0)),
+        "classes": np.zeros((1, 0), np.int32),
+    }
+    assert same_candidates(nothing, nothing) is None
+    assert same_candidates(found(), nothing) is None
+    for why in (same_candidates(found(CAR), nothing), same_candidates(nothing, found(CAR))):
+        assert why is not None
+        assert "best score" in why
+
+
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 3), st.sampled_from([CAR[2], CAT[2]])), max_size=6))
 def test_candidates_are_the_same_as_themselves(
     objects: list[tuple[float, int, tuple[float, float, float, float]]],

@@ -15,7 +15,7 @@ from spox import Tensor, argument, build
 
 from engines.build.heads import Place, decode, grid
 from engines.errors import BuildError
-from engines.manifest import Decoder, YoloV5Decoder, YoloV8Decoder, YoloV10Decoder, YoloxDecoder
+from engines.outputs import Decoder, YoloV5Decoder, YoloV8Decoder, YoloV10Decoder, YoloxDecoder
 from engines.runtimes import available, open_runtime
 from engines.runtimes.base import RuntimeOptions
 from engines.types import Array

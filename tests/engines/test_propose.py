@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import bodies
+import numpy as np
 import onnx
 import pytest
+import rcnns
 from bodies import Body
 from onnx import TensorProto, helper
+from rcnns import Rcnn
+from still import still
 
 from engines.build.propose import Proposal, propose
 from engines.errors import BuildError, EngineError, ModelError
+from engines.manifest import find, names
+from engines.types import Array
 
 NAMES = "{0: 'cat', 1: 'dog', 2: 'a \"big\" cow'}"
 LABELS = ["cat", "dog", "cow"]
@@ -108,16 +115,118 @@ def test_names_that_are_none_are_not_believed(names: str, tmp_path: Path) -> Non
         propose(saved(tmp_path, Body("yolov8", metadata={"names": names})))
 
 
-@pytest.mark.parametrize("task", ["segment", "classify", "pose", "obb"])
+@pytest.mark.parametrize("task", ["classify", "pose", "obb"])
 def test_other_tasks_are_refused_by_name(task: str, tmp_path: Path) -> None:
     path = saved(tmp_path, Body("yolov8", metadata={"task": task, "names": NAMES}))
-    with pytest.raises(BuildError, match=rf"task '{task}'.*yolox, yolov5, yolov8, yolov10"):
+    with pytest.raises(BuildError, match=rf"task '{task}'.*yolox, yolov5, yolov8, yolov10, yolov8-seg"):
         propose(path, "yolov8")
 
 
-def test_masks_give_segmentation_away(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match=r"80 labels, .*35 classes.*looks like segmentation"):
-        propose(saved(tmp_path, Body("yolov8", extra=("masks",))), "yolov8", ["x"] * 80)
+SEGMENTER = Body("yolov8", extra=("masks",), metadata={"names": NAMES, "task": "segment"})
+
+
+def test_a_segmenter_needs_nothing_else(tmp_path: Path) -> None:
+    found = propose(saved(tmp_path, SEGMENTER))
+    assert (found.task, found.decoder, found.labels[0]) == ("segment", "yolov8-seg", "cat")
+    assert found.preprocess.std == (255, 255, 255)
+    assert "'output1'" in found.reasons["decoder"]
+
+
+def test_masks_that_are_not_there(tmp_path: Path) -> None:
+    path = saved(tmp_path, replace(SEGMENTER, extra=()))
+    with pytest.raises(BuildError, match=r"'segment', as its metadata says, but gives .*yolov8 has no masks"):
+        propose(path)
+
+
+def test_a_segmenter_is_no_detector_of_more_classes(tmp_path: Path) -> None:
+    path = saved(tmp_path, replace(SEGMENTER, metadata={"names": NAMES}))
+    with pytest.raises(BuildError, match=r"3 labels, but as yolov8 .* has 35 classes.*looks like yolov8-seg"):
+        propose(path, "yolov8")
+    with pytest.raises(BuildError, match=r"80 labels, but as yolov8-seg .* has 3 classes.*--decoder$"):
+        propose(path, None, ["x"] * 80)
+
+
+@pytest.mark.parametrize(
+    ("kind", "task", "mean", "why"),
+    [
+        (Rcnn(), "segment", 0, "for a mean is taken off inside"),
+        (Rcnn(batch=(1,)), "segment", 0, "RGB, 0 to 1"),
+        (Rcnn(masks="none"), "detect", 0, "for a mean is taken off inside"),
+        (Rcnn(masks="none", normalised=False), "detect", 0, "which is assumed"),
+        (Rcnn(masks="box", normalised=False, names=("6568", "6570", "6572", "6887")), "segment", 102.9801, "model zoo"),
+    ],
+)
+def test_networks_that_find_objects_by_themselves(kind: Rcnn, task: str, mean: float, why: str, tmp_path: Path) -> None:
+    onnx.save(rcnns.make(kind), tmp_path / "mine.onnx")
+    found = propose(tmp_path / "mine.onnx", None, rcnns.CLASSES)
+    assert (found.decoder, found.task, found.any_batch) == ("torchvision-maskrcnn", task, False)
+    assert (found.preprocess.size, found.preprocess.mean[0]) == ((96, 128), mean)
+    assert why in found.reasons["pixels"]
+    assert found.preprocess.channels == ("bgr" if mean else "rgb")
+
+
+def test_such_a_network_for_images_of_any_size(tmp_path: Path) -> None:
+    onnx.save(rcnns.make(Rcnn(size=("height", "width"))), tmp_path / "mine.onnx")
+    with pytest.raises(BuildError, match=r"'image', float \(3, \?, \?\) takes images of any size"):
+        propose(tmp_path / "mine.onnx", "torchvision-fasterrcnn", rcnns.CLASSES)
+    assert propose(tmp_path / "mine.onnx", None, rcnns.CLASSES, (96, 128)).preprocess.size == (96, 128)
+    with pytest.raises(BuildError, match=r"the first for the background, .* such as coco91"):
+        propose(tmp_path / "mine.onnx", None, None, (96, 128))
+
+
+def ssd(folder: Path, scores: Array, boxes: Array, size: tuple[int, int] = (300, 300)) -> Path:
+    onnx.save(still({"scores": scores, "boxes": boxes}, size), folder / "mine.onnx")
+    return folder / "mine.onnx"
+
+
+def random(*shape: int) -> Array:
+    return np.random.default_rng(1).normal(0, 1, shape).astype(np.float32)
+
+
+def softmax(logits: Array) -> Array:
+    shares: Array = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    return shares
+
+
+CORNERS = np.sort(np.random.default_rng(2).uniform(0, 1, (8732, 2, 2)), 1).reshape(-1, 4)
+
+
+def test_an_ssd_that_decodes_its_boxes(tmp_path: Path) -> None:
+    count = 3000
+    found = propose(ssd(tmp_path, softmax(random(count, 4)), CORNERS[:count]), None, ["none", *LABELS])
+    assert (found.decoder, found.settings) == ("ssd", {"scores": "probabilities", "boxes": "shares"})
+    assert (found.preprocess.resize, found.preprocess.std[0]) == ("stretch", 128)
+    assert "assumed" in found.reasons["pixels"]
+    pixels = propose(ssd(tmp_path, random(count, 4), CORNERS[:count] * 300), None, ["none", *LABELS])
+    assert pixels.settings == {"boxes": "pixels"}
+
+
+def test_an_ssd_that_says_how_far_its_boxes_are_from_default_ones(tmp_path: Path) -> None:
+    known = [each for each in names() if each == "ssd300-vgg16"]
+    if not known:
+        pytest.skip("needs the manifest ssd300-vgg16 among those that come with us")
+    found = propose(ssd(tmp_path, random(8732, 4), random(8732, 4)[:, ::-1]), "ssd", ["none", *LABELS])
+    assert (found.settings, found.preprocess) == ({}, find("ssd300-vgg16").preprocess)
+    assert "ssd300-vgg16" in found.reasons["decoder"]
+
+
+def test_default_boxes_that_nobody_knows(tmp_path: Path) -> None:
+    path = ssd(tmp_path, random(3000, 4), random(3000, 4))
+    with pytest.raises(BuildError, match="which boxes these are is not in the file"):
+        propose(path, None, ["none", *LABELS])
+
+
+def test_labels_of_an_ssd_begin_with_the_background(tmp_path: Path) -> None:
+    path = ssd(tmp_path, softmax(random(3000, 5)), CORNERS[:3000])
+    with pytest.raises(BuildError, match=r"has 4 labels, .* put one for the background before them"):
+        propose(path, None, ["x"] * 4)
+
+
+def test_anchors_of_a_retinanet(tmp_path: Path) -> None:
+    count = 9 * sum(n * m for n, m in ((8, 12), (4, 6), (2, 3), (1, 2), (1, 1)))
+    path = shaped(tmp_path, (1, count, 91), (1, count, 4))
+    found = propose(path, None, ["x"] * 91)
+    assert (found.decoder, found.preprocess.std) == ("retinanet", (58.395, 57.12, 57.375))
 
 
 PUBLIC = (1, 3, 640, 640)
@@ -153,6 +262,9 @@ def test_public_layouts(outputs: list[Any], labels: int | None, decoder: str | N
         ([(1, 1000)], "looks like classification"),
         ([(1, 3, 80, 80, 85), (1, 3, 40, 40, 85)], "bare maps"),
         ([(1, 300, 84)], "no decoder is known"),
+        ([(1, 300, 38), (1, 32, 160, 160)], "segmentation of a kind without a decoder"),
+        ([(1, 25200, 117), (1, 32, 160, 160)], "segmentation of a kind without a decoder"),
+        ([(5, 4), (5,), (5,)], "no decoder is known"),  # labels that are no integers
         ([(1, 300, 4), (1, 300, 80)], "no decoder is known"),
         ([(1, 8400, 84)], "turned around"),
     ],

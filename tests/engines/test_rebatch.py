@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+import rcnns
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from engines.build.rebatch import for_any_batch
@@ -77,6 +78,50 @@ def test_what_needs_its_one_image_is_left_as_it_is(nodes: list[NodeProto], out: 
 
 def test_what_takes_any_number_already_is_left_as_it_is(tmp_path: Path) -> None:
     given = onnx.load(networks.bright_spots(tmp_path / "m.onnx", batch="n"))
+    assert for_any_batch(given, "m") is given
+
+
+@pytest.mark.parametrize("batch", [(), (1,)], ids=["no axis", "of one"])
+def test_what_gives_a_row_an_object_takes_one_image_at_a_time(batch: tuple[int, ...]) -> None:
+    made = for_any_batch(rcnns.make(rcnns.Rcnn(batch=batch)), "m")
+    assert known_shape(made.graph.input[0]) == (1, 3, 96, 128)
+    onnx.checker.check_model(made, full_check=True)
+
+
+def test_an_image_without_a_batch_axis_gets_one_wherever_it_is_read() -> None:
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [3, 4, 4])
+    inside = [helper.make_tensor_value_info("out", TensorProto.FLOAT, [3, 4, 4])]
+    branches = {
+        name: helper.make_graph([helper.make_node(operator, ["image"], ["out"])], name, [], inside)
+        for name, operator in (("then_branch", "Identity"), ("else_branch", "Neg"))
+    }
+    true = numpy_helper.from_array(np.array(True), "true")
+    output = helper.make_tensor_value_info("image, or not", TensorProto.FLOAT, [3, 4, 4])
+    nodes = [helper.make_node("If", ["true"], ["image, or not"], **branches)]
+    given = helper.make_model(
+        helper.make_graph(nodes, "g", [image], [output], [true]),
+        opset_imports=[helper.make_opsetid("", 11)],
+        ir_version=8,
+    )
+    made = for_any_batch(given, "m")
+    onnx.checker.check_model(made, full_check=True)
+    assert known_shape(made.graph.input[0]) == (1, 3, 4, 4)
+    assert np.array_equal(run(made, 1), np.arange(48, dtype=np.float32).reshape(3, 4, 4))
+
+
+def test_outputs_that_are_empty_prove_nothing() -> None:
+    """Of two images with nothing in them, both give no rows, together as alone."""
+    limit, first = (numpy_helper.from_array(values) for values in (np.array(1e9, np.float32), np.array([0])))
+    nodes = [
+        helper.make_node("Constant", [], ["limit"], value=limit),
+        helper.make_node("Constant", [], ["first"], value=first),
+        helper.make_node("Greater", ["images", "limit"], ["bright"]),
+        helper.make_node("NonZero", ["bright"], ["where"]),
+        helper.make_node("Transpose", ["where"], ["rows"], perm=[1, 0]),
+        helper.make_node("Cast", ["rows"], ["found"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["found", "first"], ["out"]),
+    ]
+    given = body(nodes, [1, 0, 4])
     assert for_any_batch(given, "m") is given
 
 

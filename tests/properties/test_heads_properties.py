@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from spox import Tensor, argument, build
 
 from engines.build.heads import Place, decode
-from engines.manifest import Decoder, YoloV5Decoder, YoloV8Decoder, YoloxDecoder
+from engines.outputs import Decoder, YoloV5Decoder, YoloV8Decoder, YoloxDecoder
 from engines.types import Array
 
 ort = pytest.importorskip("onnxruntime", reason="pip install 'streamer[onnxruntime]'")

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as stnp
 
 from engines.types import Detections, Flow, Scores
 from streamer.types import Action, Actions, Frame, Packet
-from streamer.wire import ActionsResult, DetectionsResult, Encoder, FlowResult, decode
+from streamer.wire import ActionsResult, DetectionsResult, Encoder, FlowResult, NodeFacts, decode
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "config/schema/result-1.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -74,7 +74,7 @@ def packets(draw: st.DrawFn) -> Packet:
 @settings(deadline=None)  # a busy machine is no fault of the format
 @given(packets())
 def test_encode_then_decode_gives_the_same(packet: Packet) -> None:
-    data = Encoder(dict.fromkeys(packet.values, LABELS))(packet)
+    data = Encoder(dict.fromkeys(packet.values, NodeFacts(LABELS)))(packet)
     VALIDATOR.validate(json.loads(data))
     message, frame = decode(data), packet.frame
     assert (message.camera, message.seq) == (frame.camera, frame.seq)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from engines.manifest import config_dir
+from engines.tiles import Tiling
 from streamer import config
 from streamer.errors import ConfigError, GraphError, InputError
 
@@ -84,6 +86,74 @@ def test_every_fault_is_found_at_once() -> None:
     assert [f.split(":")[1] for f in faults(bad)] == ["2", "5", "8"]
 
 
+EVERYTHING = """\
+nodes:
+  masks:
+    kind: segment
+    model: maskrcnn-r50
+    masks: polygons
+    nms: soft-gaussian
+    agnostic: true
+    min_size: 12
+    every: 5
+    tiles: {grid: 2x3, overlap: 0.25, whole: false}
+    regions: {door: [[0.1, 0.2], [0.5, 0.2], [0.3, 1]], "the yard": [[0, 0], [1919, 0], [0, 1079.5]]}
+  boxes: {kind: detect, model: yolox-s, tiles: 4x1}
+  plain: {kind: detect, model: yolox-s, tiles: null}
+"""
+
+
+def test_every_option_of_a_node_that_finds_objects() -> None:
+    nodes = parse(EVERYTHING).nodes
+    masks, boxes = nodes["masks"], nodes["boxes"]
+    assert isinstance(masks, config.Segment)
+    assert isinstance(boxes, config.Detect)
+    assert (masks.masks, masks.nms, masks.agnostic, masks.min_size, masks.every) == (
+        "polygons", "soft-gaussian", True, 12, 5,
+    )  # fmt: skip
+    assert masks.regions["door"] == ((0.1, 0.2), (0.5, 0.2), (0.3, 1))
+    assert masks.tiles is not None
+    assert boxes.tiles is not None
+    assert masks.tiles.tiling() == Tiling(2, 3, 0.25, whole=False)
+    assert boxes.tiles.tiling() == Tiling(4, 1, 0.2, whole=True)
+    assert [node.summary() for node in nodes.values()] == [
+        "segment maskrcnn-r50, every 5th frame, tiles 2x3, in door, the yard",
+        "detect yolox-s, tiles 4x1",
+        "detect yolox-s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "where", "words"),
+    [
+        ("regions: {door: [[0, 0], [1, 1]]}", "regions.door", ["three points or more, not 2"]),
+        ("regions: {door: [[0.1, 0.1], [0.9, 1.2], [0.1, 0.9]]}", "regions.door", ["0.1 is a share", "1.2 a pixel"]),
+        ("regions: {door: [[0, 0], [1, 1.5], [1, 0]]}", "regions.door", ["1.5 is more than 1", "pixels", "0.75"]),
+        ("regions: {door: [[0, 0], [-5, 90], [80, 0]]}", "regions.door", ["-5 lies outside the image"]),
+        ("regions: {door: [[0, 0], [50, 50], [90, 90]]}", "regions.door", ["has no area"]),
+        ("regions: {door: [[0, 0], [1, 0, 1], [1, 1]]}", "regions.door[1]", ["at most 2"]),
+        ("regions: {door: [[0, 0], [1, .nan], [1, 1]]}", "regions.door[1][1]", ["finite"]),
+        ("regions: {'': [[0, 0], [1, 0], [1, 1]]}", "regions.", ["at least 1 character"]),
+        ("regions: [[0, 0], [1, 0], [1, 1]]", "regions", ["a mapping, not a list"]),
+        *[(f"tiles: {t}", "tiles", ["8x8", "2x2"]) for t in ("0x2", "9x99", "1x1", "2", "2x", "x2", "-1x2", "[2, 2]")],
+        ("tiles: {grid: 1x9}", "tiles.grid", ["8x8"]),
+        ("tiles: {gird: 2x2}", "tiles.gird", ["did you mean 'grid'?"]),
+        ("tiles: {grid: 2x2, overlap: 0.9}", "tiles.overlap", ["0.5"]),
+        ("every: 0", "every", ["greater than 0, not 0"]),
+        ("every: 2.5", "every", ["a whole number, not 2.5"]),
+        ("evry: 2", "evry", ["did you mean 'every'?"]),
+        ("nms: softt", "nms", ["'soft-linear', 'soft-gaussian'", "not 'softt'"]),
+        ("nms: adaptiv", "nms", ["did you mean 'adaptive'?"]),
+        ("masks: polygon", "masks", ["did you mean 'polygons'?"]),
+        ("min_size: -1", "min_size", ["not -1"]),
+    ],
+)
+def test_a_wrong_option_is_one_line(option: str, where: str, words: list[str]) -> None:
+    (fault,) = [f for f in faults(f"nodes:\n  m:\n    kind: segment\n    model: m\n    {option}") if "missing" not in f]
+    assert fault.startswith(f"p.yaml:5: nodes.m.{where}: ")
+    assert all(word in fault for word in words), fault
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -146,6 +216,11 @@ def test_no_message_repeats_a_password() -> None:
         GOOD.replace("${REDIS_URL:-redis://localhost:6379/0}", "redis://:hunter2@host/0").replace("yolo]", "yola]"),
     ):
         assert "hunter2" not in "\n".join(faults(text))
+
+
+@pytest.mark.parametrize("path", sorted((config_dir() / "pipelines").glob("*.yaml")), ids=lambda path: path.stem)
+def test_pipelines_that_come_with_us(path: Path) -> None:
+    assert config.read(path, environ={}).nodes
 
 
 def test_a_missing_file() -> None:

@@ -10,10 +10,19 @@ import bodies
 import numpy as np
 import onnx
 import pytest
+import rcnns
 from bodies import Body
 from onnx import numpy_helper
+from rcnns import Rcnn
+from still import still
 
-from engines.manifest import read
+from engines.decoders import DetectOptions
+from engines.load import open_detector
+from engines.manifest import Manifest, read
+from engines.model import Model
+from engines.runtimes.base import RuntimeOptions
+from engines.types import Detections, Image
+from engines.zoo import locate
 from streamer.cli import main
 
 NAMES = {"names": "{0: 'yes', 1: 'dog: big', 2: \"d'or #1\"}", "task": "detect", "imgsz": "[64, 96]"}
@@ -76,6 +85,68 @@ def test_a_file_that_names_its_classes_is_usable_at_once(
     assert manifest.weights.file.size == Path("My Model.onnx").stat().st_size
     assert main(["models", "show", "./my-model.yaml"]) == 0
     assert "My Model.onnx" in capsys.readouterr().out
+
+
+def save_rcnn(kind: Rcnn, name: str = "rcnn.onnx") -> Path:
+    onnx.save(rcnns.make(kind), name)
+    return Path(name)
+
+
+def test_a_segmenter_is_usable_at_once(run: Run) -> None:
+    ended = run(save(Body("yolov8", extra=("masks",), metadata={**NAMES, "task": "segment"})))
+    assert (ended.code, ended.out) == (0, "my-model.yaml\n")
+    manifest = read(Path("my-model.yaml"))
+    assert (manifest.task, manifest.decoder.kind) == ("segment", "yolov8-seg")
+    (found,) = detector(manifest, confidence=0)([np.full((48, 96, 3), 99, np.uint8)])
+    assert found.masks is not None
+    assert len(found.masks) == len(found) > 0
+
+
+@pytest.mark.parametrize("kind", [Rcnn(), Rcnn(masks="box"), Rcnn(batch=(1,))], ids=str)
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_an_rcnn_of_torchvisions_finds_objects_with_masks(kind: Rcnn, runtime: str, run: Run) -> None:
+    ended = run(save_rcnn(kind), "--labels", labels(*rcnns.CLASSES), "--decoder", "torchvision-maskrcnn")
+    assert ended.code == 0
+    manifest = read(Path("rcnn.yaml"))
+    assert (manifest.task, manifest.preprocess.size) == ("segment", (96, 128))
+    image = rcnns.scene({(0, 0): (0, 200), (2, 3): (2, 220)}).repeat(2, 0).repeat(2, 1)
+    one, none, two = detector(manifest, runtime)([image, np.zeros_like(image), image])
+    assert ([manifest.labels[i] for i in one.class_id], len(none)) == (["blue", "red"], 0)
+    np.testing.assert_allclose(one.xyxy[1], [0, 0, 64, 64], atol=1e-3)
+    assert one.masks is not None
+    assert two.masks is not None
+    np.testing.assert_array_equal(one.masks.probs, two.masks.probs)
+    np.testing.assert_allclose(one.masks.probs[1], rcnns.patterns()[0], atol=0.05)
+
+
+def test_a_network_that_finds_nothing_on_noise_is_no_fault(run: Run) -> None:
+    ended = run(save_rcnn(Rcnn(masks="none", least=0.9)), "--labels", labels(*rcnns.CLASSES))
+    assert ended.code == 0
+    assert read(Path("rcnn.yaml")).task == "detect"
+    assert "on noise and grey it finds nothing" in ended.said
+
+
+def test_masks_that_are_no_probabilities(run: Run) -> None:
+    ended = run(save_rcnn(Rcnn(masks="box", least=0.4, logits=True)), "--labels", labels(*rcnns.CLASSES))
+    refused(ended, "gives masks from", "sigmoid")
+
+
+def test_an_ssd_is_told_by_its_values(run: Run) -> None:
+    rng = np.random.default_rng(0)
+    boxes = np.sort(rng.uniform(0, 1, (3000, 2, 2)), 1).reshape(-1, 4)
+    onnx.save(still({"scores": rng.dirichlet([5, 1, 1], 3000), "boxes": boxes}, (300, 300)), "ssd.onnx")
+    assert run("ssd.onnx", "--labels", labels("nothing", "cat", "dog")).code == 0
+    decoder = read(Path("ssd.yaml")).decoder
+    assert decoder.model_dump(include={"kind", "scores", "boxes"}) == {
+        "kind": "ssd",
+        "scores": "probabilities",
+        "boxes": "shares",
+    }
+
+
+def detector(manifest: Manifest, runtime: str = "onnxruntime", confidence: float = 0.3) -> Model[Image, Detections]:
+    weights = locate(manifest)
+    return open_detector(manifest, weights, DetectOptions(confidence), (runtime,), RuntimeOptions("fp32", max_batch=2))
 
 
 def test_everything_can_be_said(run: Run) -> None:
@@ -161,7 +232,7 @@ def test_weights_that_are_not_numbers(run: Run) -> None:
         (["good.onnx", "--labels", "not.onnx"], ["is not text"]),
         (["good.onnx", "--labels", "."], ["cannot be read"]),
         (["good.onnx", "--labels", "three.txt", "--decoder", "yolov5"], ["but yolov5 gives", "looks like yolov8"]),
-        (["good.onnx", "--labels", "three.txt", "--decoder", "ssd"], ["no decoder 'ssd'"]),
+        (["good.onnx", "--labels", "three.txt", "--decoder", "ssdd"], ["no decoder 'ssdd'", "did you mean 'ssd'"]),
         (["good.onnx", "--labels", "three.txt", "--size", "wide"], ["write height x width"]),
         (["good.onnx", "--labels", "three.txt", "--size", "640"], ["64x96 alone"]),
         (["good.onnx", "--labels", "three.txt", "--name", "My Eyes"], ["no name for a model"]),

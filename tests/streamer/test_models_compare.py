@@ -9,7 +9,10 @@ from typing import Any
 import cv2
 import networks
 import numpy as np
+import onnx
 import pytest
+import rcnns
+from rcnns import Rcnn
 
 from streamer.cli import DONE, FAILED, WRONG_INPUT, main
 
@@ -60,6 +63,27 @@ def test_comparing_runtimes(model: str, footage: str, tmp_path: Path, capsys: py
     printed = capsys.readouterr().out
     assert "onnxruntime fp32" in printed
     assert printed.count("not calibrated for int8") == 1  # said once for both
+
+
+def test_a_segmenter_is_compared_by_its_masks_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    onnx.save(rcnns.make(Rcnn()), "rcnn.onnx")
+    Path("labels.txt").write_text("\n".join(rcnns.CLASSES))
+    cv2.imwrite("one.png", rcnns.scene({(0, 0): (0, 200), (1, 2): (1, 255)})[..., ::-1])
+    assert main(["models", "add", "rcnn.onnx", "--labels", "labels.txt"]) == DONE
+    words = ["--runtime", "onnxruntime", "--precision", "fp32", "--json", "c.json"]
+    assert main(["models", "compare", "./rcnn.yaml", "--video", "one.png", *words]) == DONE
+    seen = results(Path("c.json"))["rows"][0]["detections"]
+    assert (seen["found"], seen["worst_mask_iou"]) == (2, 1)
+    assert "the worst IoU of their masks" in " ".join(capsys.readouterr().out.split())
+    assert main(["models", "show", "./rcnn.yaml"]) == DONE
+    assert "segment" in capsys.readouterr().out
+    words = ["--runtime", "onnxruntime", "--batch", "1,2", "--rounds", "1", "--json", "b.json"]
+    assert main(["models", "bench", "./rcnn.yaml", *words]) == DONE
+    assert [point["batch"] for point in results(Path("b.json"))["points"]] == [1, 2]
 
 
 def test_synthetic_frames_without_an_object_say_so(

@@ -22,9 +22,10 @@ from engines.types import Detections, Float
 from streamer.errors import SinkError, SinkUnusable
 from streamer.sinks.video import Pace, Timeline, VideoSink, fit, next_part
 from streamer.types import Frame, Packet
+from streamer.wire import NodeFacts
 
 FOUND = Detections(np.array([[40, 40, 100, 90]], np.float32), np.zeros(1, np.int32), np.full(1, 0.9, np.float32))
-LABELS = {"yolo": ("person",)}
+FACTS = {"yolo": NodeFacts(("person",))}
 
 
 def packet(seq: int, pts: float, size: tuple[int, int] = (120, 160), camera: str = "gate") -> Packet:
@@ -40,7 +41,7 @@ def noise(seq: int) -> Packet:
 
 
 def record(path: Path, *packets: Packet) -> Path:
-    sink = VideoSink(path, "gate", LABELS)
+    sink = VideoSink(path, "gate", FACTS)
     sink.publish(packets)
     sink.close()
     sink.close()
@@ -91,6 +92,14 @@ def test_boxes_and_caption_are_drawn_and_colours_kept(tmp_path: Path) -> None:
     assert first[3, 3] == pytest.approx((0, 0, 0), abs=40)  # the caption's plate
 
 
+def test_only_nodes_that_are_asked_for(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "a.mp4", "gate", {"other": NodeFacts()})
+    sink.publish([packet(0, 0)])
+    sink.close()
+    _, (image,) = play(tmp_path / "a.mp4")
+    assert image[65, 40] == pytest.approx((200, 40, 40), abs=12)
+
+
 def test_only_its_own_camera(tmp_path: Path) -> None:
     times, _ = play(record(tmp_path / "a.mp4", packet(0, 0), packet(0, 0.02, camera="garage"), packet(1, 0.04)))
     assert times == pytest.approx([0, 0.04])
@@ -134,14 +143,14 @@ def test_pace_is_that_of_the_pipeline() -> None:
 
 
 def test_an_output_in_use_or_there_already_is_refused(tmp_path: Path) -> None:
-    sink = VideoSink(tmp_path / "a.mp4", "gate", LABELS)
+    sink = VideoSink(tmp_path / "a.mp4", "gate", FACTS)
     with pytest.raises(SinkUnusable, match="written by this process already"):
-        VideoSink(tmp_path / "a.mp4", "gate", LABELS, existing="replace")
+        VideoSink(tmp_path / "a.mp4", "gate", FACTS, existing="replace")
     sink.publish([packet(0, 0)])
     sink.close()
     with pytest.raises(SinkUnusable, match=r"a\.mp4 exists already"):
-        VideoSink(tmp_path / "a.mp4", "gate", LABELS)
-    VideoSink(tmp_path / "a.mp4", "gate", LABELS, existing="replace").close()
+        VideoSink(tmp_path / "a.mp4", "gate", FACTS)
+    VideoSink(tmp_path / "a.mp4", "gate", FACTS, existing="replace").close()
 
 
 def test_a_video_without_frames_leaves_no_file(tmp_path: Path) -> None:
@@ -153,7 +162,7 @@ def test_a_resumed_run_goes_on_in_another_file(tmp_path: Path) -> None:
     names = []
     for _ in range(3):
         part = next_part(path)
-        sink = VideoSink(path, "gate", LABELS, existing="append")
+        sink = VideoSink(path, "gate", FACTS, existing="append")
         sink.publish([packet(0, 0)])
         sink.close()
         assert part.exists()
@@ -169,7 +178,7 @@ def run(code: str, *args: str) -> subprocess.Popen[str]:
 
 def test_killed_it_plays_up_to_the_last_fragment(tmp_path: Path) -> None:
     code = (
-        "sink = VideoSink(Path(sys.argv[1]), 'gate', LABELS)\n"
+        "sink = VideoSink(Path(sys.argv[1]), 'gate', FACTS)\n"
         "sink.publish([packet(i, i / 25) for i in range(300)])\n"
         "print('there', flush=True); signal.pause()"
     )
@@ -210,7 +219,7 @@ def publish_until_it_fails(sink: VideoSink) -> SinkError:
 
 def test_a_full_disk_is_said_and_what_is_there_plays(small_disk: Path) -> None:
     path = small_disk / "a.mp4"
-    fault = publish_until_it_fails(VideoSink(path, "gate", LABELS))
+    fault = publish_until_it_fails(VideoSink(path, "gate", FACTS))
     assert str(fault).startswith(f"{path} cannot be written any further: No space left on device (")
     times, _ = play(path)
     assert times
@@ -219,7 +228,7 @@ def test_a_full_disk_is_said_and_what_is_there_plays(small_disk: Path) -> None:
 def test_a_file_size_limit_is_said_too(tmp_path: Path) -> None:
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
-        "print(publish_until_it_fails(VideoSink(Path(sys.argv[1]), 'gate', LABELS)))"
+        "print(publish_until_it_fails(VideoSink(Path(sys.argv[1]), 'gate', FACTS)))"
     )
     with run(code, str(tmp_path / "a.mp4")) as other:
         said = other.communicate(timeout=120)[0].strip()
@@ -231,7 +240,7 @@ def test_a_disk_that_is_full_only_at_the_end(tmp_path: Path) -> None:
     """The encoder holds frames back, so that the fault may come while closing."""
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
-        "sink = VideoSink(Path(sys.argv[1]), 'gate', LABELS); sink.publish([noise(i) for i in range(5)])\n"
+        "sink = VideoSink(Path(sys.argv[1]), 'gate', FACTS); sink.publish([noise(i) for i in range(5)])\n"
         "try: sink.close()\n"
         "except SinkError as error: print(error)\n"
         "sink.close()"

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import jsonschema
 import numpy as np
+import pycocotools.mask
 import pytest
 
-from engines.types import Clip, Detections, Flow, Scores
+from engines.masks import paint
+from engines.regions import Region
+from engines.types import Bool, Clip, Detections, Flow, Masks, Scores
 from streamer.stats import CameraStats, Percentiles, SinkStats, Stats
 from streamer.types import Action, Actions, Frame, Packet, Window, Windows
 from streamer.wire import (
@@ -22,6 +27,7 @@ from streamer.wire import (
     Encoder,
     EntryId,
     FlowResult,
+    NodeFacts,
     OtherResult,
     WireError,
     decode,
@@ -33,7 +39,15 @@ from streamer.wire import (
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = ROOT / "config/schema/result-1.json"
-LABELS = {"yolo": ("person", "bicycle"), "actions": ("walking", "waving", "sitting")}
+ACTIONS = ("walking", "waving", "sitting")
+DOOR = (Region("door", ((0, 0), (0.5, 0), (0.5, 1))), Region("the yard", ((0, 0), (1, 0), (1, 1))))
+FACTS = {
+    "yolo": NodeFacts(("person", "bicycle")),
+    "actions": NodeFacts(ACTIONS),
+    "masks": NodeFacts(("person",)),
+    "outlines": NodeFacts(("person",), "polygons", DOOR),
+    "boxes": NodeFacts(("person",), "none"),
+}
 
 FRAME = Frame("gate", 1234, 41.13349, 1_790_000_000.12345, 5_000_000, np.zeros((1080, 1920, 3), np.uint8))
 PEOPLE = Detections(
@@ -42,6 +56,13 @@ PEOPLE = Detections(
     np.array([0.91004, 1 / 3], np.float32),
 )
 RIGHT = Flow(np.full((90, 160, 2), [2.0, 0.0], np.float32))
+SHAPES = Detections(  # inside, over the border, too thin to be seen
+    np.array([[100, 100, 400, 500], [1800.5, 900, 1920, 1080], [5, 5, 5.4, 300]], np.float32),
+    np.zeros(3, np.int32),
+    np.array([0.9, 0.8, 0.7], np.float32),
+    masks=Masks(np.random.default_rng(1).random((3, 28, 28), np.float32)),
+    regions=np.array([[True, True], [False, True], [True, False]]),
+)
 WAVING = Actions((Action(7, 1219, 1234, Scores(np.array([0.1, 0.83, 0.07], np.float32))),))
 
 
@@ -50,12 +71,12 @@ def packet(**values: object) -> Packet:
 
 
 def encoded(packet: Packet, **kwargs: Any) -> Any:
-    return json.loads(Encoder(LABELS, **kwargs)(packet))
+    return json.loads(Encoder(FACTS, **kwargs)(packet))
 
 
 def test_a_message_is_written_as_designed() -> None:
     marked = packet(yolo=PEOPLE).mark("queue", 8_100_000).mark("yolo", 20_200_400)
-    assert Encoder(LABELS)(marked).decode() == (
+    assert Encoder(FACTS)(marked).decode() == (
         '{"schema":1,"camera":"gate","seq":1234,"pts":41.133,"captured_at":1790000000.123,"size":[1920,1080],'
         '"results":{"yolo":{"kind":"detections","items":['
         '{"box":[1.23,2.0,300.5,400.0],"label":"person","class_id":0,"confidence":0.91},'
@@ -69,6 +90,72 @@ def test_tracks_have_ids_and_plain_detections_have_no_such_key() -> None:
     results = encoded(packet(yolo=PEOPLE, tracks=tracked))["results"]
     assert [item["track_id"] for item in results["tracks"]["items"]] == [7, 8]
     assert not any("track_id" in item or "mask" in item for item in results["yolo"]["items"])
+
+
+def painted(row: int) -> Bool:
+    """What a mask is, pixel by pixel."""
+    canvas = np.zeros((1080, 1920), np.bool_)
+    shape = SHAPES[row : row + 1]
+    assert shape.masks is not None
+    for top, left, pixels in paint(shape.masks, shape.xyxy, (1080, 1920)):
+        canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+    return canvas
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools itself
+def test_a_mask_is_read_by_what_reads_coco() -> None:
+    found = decode(Encoder(FACTS)(packet(masks=SHAPES))).results["masks"]
+    assert isinstance(found, DetectionsResult)
+    for row, item in enumerate(found.items):
+        assert item.mask is not None
+        assert item.mask.size == (1080, 1920)
+        assert (pycocotools.mask.decode(item.mask.model_dump()).astype(bool) == painted(row)).all()
+        assert item.polygons is None
+        assert item.regions is None  # this node has none, whatever its value says
+
+
+def test_outlines_instead_of_masks_when_asked_for() -> None:
+    found = decode(Encoder(FACTS)(packet(outlines=SHAPES))).results["outlines"]
+    assert isinstance(found, DetectionsResult)
+    for row, item in enumerate(found.items):
+        assert item.mask is None
+        assert item.polygons is not None
+        drawn = np.zeros(FRAME.image.shape[:2], np.uint8)
+        for line in item.polygons:
+            cv2.fillPoly(drawn, [np.array(line).astype(np.int32)], 1)
+        missing = painted(row) & (drawn == 0)  # parts no wider than a pixel, as the third object is
+        assert row == 2 or missing.sum() <= 0.02 * painted(row).sum()
+    assert [item.regions for item in found.items] == [("door", "the yard"), ("the yard",), ("door",)]
+
+
+def test_masks_stay_home_when_nobody_wants_them() -> None:
+    (item, *_) = encoded(packet(boxes=SHAPES))["results"]["boxes"]["items"]
+    assert set(item) == {"box", "label", "class_id", "confidence"}
+
+
+@pytest.mark.parametrize("node", ["masks", "outlines", "boxes", "yolo"])
+def test_nothing_found_is_an_empty_list_whatever_the_node(node: str) -> None:
+    nothing = replace(
+        Detections.empty(), masks=Masks(np.zeros((0, 28, 28), np.float32)), regions=np.zeros((0, 2), bool)
+    )
+    for value in (Detections.empty(), nothing, SHAPES[:0]):
+        assert encoded(packet(**{node: value}))["results"] == {node: {"kind": "detections", "items": []}}
+
+
+def test_several_sinks_cost_one_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, given = Encoder(FACTS), packet(masks=SHAPES)
+    first = encoder(given)
+    monkeypatch.setattr("engines.masks.encode_masks", None)
+    assert encoder(given) is first
+    assert encoder(packet(yolo=PEOPLE)) != first  # another packet is another message, though of the same frame
+
+
+def test_a_written_packet_is_not_kept_alive() -> None:
+    given = packet(masks=SHAPES)
+    encoder, gone = Encoder(FACTS), weakref.ref(given)
+    encoder(given)
+    del given
+    assert gone() is None
 
 
 def test_results_stand_in_graph_order_whatever_order_is_asked_for() -> None:
@@ -125,7 +212,7 @@ def test_what_is_not_finite_never_reaches_json(bad: float) -> None:
 
 
 def test_consumers_get_types() -> None:
-    message = decode(Encoder(LABELS)(packet(yolo=PEOPLE, flow=RIGHT, actions=WAVING)))
+    message = decode(Encoder(FACTS)(packet(yolo=PEOPLE, flow=RIGHT, actions=WAVING)))
     found, flow, actions = message.results.values()
     assert isinstance(found, DetectionsResult)
     assert isinstance(flow, FlowResult)
@@ -160,7 +247,7 @@ def test_a_consumer_survives_a_newer_producer() -> None:
         (b"[]", "is not valid"),
         (b"{}", "at schema"),
         (b'{"schema":2,"camera":"gate"}', "has schema 2, but this streamer reads schema 1"),
-        (Encoder(LABELS)(packet(yolo=PEOPLE)).replace(b'"box"', b'"bax"'), r"results\.yolo\..*box"),
+        (Encoder(FACTS)(packet(yolo=PEOPLE)).replace(b'"box"', b'"bax"'), r"results\.yolo\..*box"),
     ],
 )
 def test_bytes_that_are_no_message_are_one_clear_sentence(data: bytes, says: str) -> None:
@@ -181,7 +268,10 @@ def test_the_published_schema_is_up_to_date() -> None:
 
 def test_what_is_encoded_validates() -> None:
     tracked = replace(PEOPLE, track_id=np.array([7, 8], np.int32))
-    full = packet(yolo=PEOPLE, tracks=tracked, none=Detections.empty(), flow=RIGHT, actions=WAVING)
+    full = packet(
+        yolo=PEOPLE, tracks=tracked, none=Detections.empty(), flow=RIGHT, actions=WAVING,
+        masks=SHAPES, outlines=SHAPES, boxes=SHAPES,
+    )  # fmt: skip
     message = encoded(full.mark("queue", 9_000_000))
     schema = json.loads(SCHEMA.read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -198,6 +288,10 @@ def test_what_is_encoded_validates() -> None:
         lambda m: m["results"]["yolo"]["items"][0].update(track_id=None),
         lambda m: m["results"]["yolo"]["items"][0].update(colour="red"),
         lambda m: m["results"]["yolo"]["items"][0].update(confidence=1.5),
+        lambda m: m["results"]["yolo"]["items"][0].update(mask=None),
+        lambda m: m["results"]["yolo"]["items"][0].update(mask={"size": [1080, 1920]}),
+        lambda m: m["results"]["yolo"]["items"][0].update(polygons=[[[0, 0], [1, 1]]]),
+        lambda m: m["results"]["yolo"]["items"][0].update(regions=[7]),
         lambda m: m["results"]["yolo"]["items"][0]["box"].pop(),
         lambda m: m.update(missed=3),
     ],
