@@ -146,7 +146,7 @@ def streamer_process(video: Path, url: str) -> Iterator[Callable[[], int]]:
             def run() -> int:
                 (Path(folder) / "out.jsonl").unlink(missing_ok=True)
                 sources = build.make_sources(cameras, lambda _: None)
-                with build.open_sinks(settings.publish, build.Outlet(graph.labels, ("clip",), live=False)) as sinks:
+                with build.open_sinks(settings.publish, build.Outlet(graph.facts, ("clip",), live=False)) as sinks:
                     Pipeline(sources, graph.stages, sinks, build.make_limits(settings.limits)).run()
                 return sum(1 for _ in (Path(folder) / "out.jsonl").open())
 
