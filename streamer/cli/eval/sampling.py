@@ -106,9 +106,8 @@ class Sampler:
 
     def _motion(self, moment: _Moment, flow: Flow) -> Float:
         """Cut the flow to the clip, in pixels of the clip from one sample to the next."""
-        uv = cut_flow(flow, moment.rect, moment.source, self.spec.size)
-        taken = np.float32((flow.seconds or 1 / self.spec.fps) * self.spec.fps)  # steps that the motion took
-        return uv / taken
+        steps = 1.0 if flow.seconds is None else flow.seconds * self.spec.fps  # that the motion took
+        return cut_flow(flow, moment.rect, moment.source, self.spec.size, 1 / steps)
 
 
 class _Picture:
