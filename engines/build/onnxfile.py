@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from engines.build.graph import read_onnx
 from engines.build.shapes import batched, described, image_input, known_shape, only_input, static
 from engines.errors import BuildError, ModelError
 from engines.geometry import Size
@@ -81,13 +82,7 @@ def _read(path: Path) -> onnx.ModelProto:
     check_file(path)
     if path.suffix != ".onnx":
         raise ModelError(f"{path} is not called .onnx: export your network to ONNX, and give that file")
-    try:
-        model = onnx.load(path)
-        onnx.checker.check_model(model)
-    except Exception as error:  # protobuf's and onnx's errors have no base of their own
-        reason = str(error).partition("\n")[0].strip(" .")
-        raise ModelError(f"{path} is no ONNX network ({reason}): download or export it again") from error
-    return model
+    return read_onnx(path)
 
 
 def _size(path: Path, image: onnx.ValueInfoProto, metadata: Mapping[str, str], size: Size | None) -> tuple[Size, str]:

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 FAMILIES = {
     "conv3d": "engines.networks.conv3d:CONV3D",
-    "faster-rcnn": "engines.networks.rcnn:FASTER_RCNN",
+    "faster-rcnn": "engines.networks.two_stage:FASTER_RCNN",
     "flownet": "engines.networks.flownet:FLOWNET",
     "i3d": "engines.networks.i3d:I3D",
-    "mask-rcnn": "engines.networks.rcnn:MASK_RCNN",
+    "mask-rcnn": "engines.networks.two_stage:MASK_RCNN",
     "retinanet": "engines.networks.retinanet:RETINANET",
     "slowfast": "engines.networks.slowfast:SLOWFAST",
     "ssd": "engines.networks.ssd:SSD",

@@ -6,15 +6,11 @@ weights; `engines.networks.two_stage` puts what is chosen, suppressed and sample
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
-from engines.build.base import Operators
-from engines.manifest import Manifest
-from engines.networks import Family, Published
 from engines.networks.resnet import WIDTH, Backbone
 
 ANCHORS = 3  # of each cell
@@ -155,56 +151,3 @@ class Rcnn(nn.Module):
         """Give the pyramid of images (N, 3, H, W), strides 4 to 64: all that needs no proposals."""
         levels: list[Tensor] = self.backbone(images)
         return levels
-
-
-def _served(network: nn.Module, manifest: Manifest, operators: Operators) -> nn.Module:
-    from engines.networks.two_stage import TwoStage  # it knows what is here
-
-    return TwoStage(network, manifest, operators)
-
-
-def _reference(network: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give what the public implementation gives; its heads look at five regions that are always the same."""
-    from engines.networks.roi import RoiAlign, pack
-
-    assert isinstance(network, Rcnn)  # noqa: S101 - by the table
-    image = inputs["image"]
-    size = (image.shape[2], image.shape[3])
-    levels = network(image)
-    out = {f"fpn_{'pool' if i == 4 else i}": level for i, level in enumerate(levels)}
-    for i, (objectness, deltas) in enumerate(network.rpn.head(levels)):
-        out |= {f"rpn_objectness_{i}": objectness, f"rpn_deltas_{i}": deltas}
-    regions = _regions(size).expand(len(image), -1, -1)
-    atlas = pack(levels[:-1])
-    out["box_roi_features"] = RoiAlign(size, BOX_BINS)(atlas, regions)
-    out["class_logits"], out["box_deltas"] = network.roi_heads.boxes(out["box_roi_features"])
-    if isinstance(network.roi_heads, MaskedRoiHeads):
-        out["mask_roi_features"] = RoiAlign(size, MASK_BINS)(atlas, regions)
-        out["mask_logits"] = network.roi_heads.masks(out["mask_roi_features"])
-    return out
-
-
-def _regions(size: tuple[int, int]) -> Tensor:
-    """List the regions (1, 5, 4) that the reference looks at."""
-    whole = (0.0, 0.0, size[1] - 1.0, size[0] - 1.0)
-    fixed = [(8.0, 12.0, 120.0, 150.0), (40.0, 30.0, 90.0, 60.0), (100.0, 20.0, 250.0, 180.0), whole]
-    return torch.tensor([[*fixed, (33.3, 44.4, 77.7, 99.9)]])
-
-
-FASTER_RCNN = Family(
-    variants=("r50",),
-    build=lambda _variant, classes: Rcnn(RoiHeads(classes)),
-    reference=_reference,
-    published={"fasterrcnn_resnet50_fpn": Published("r50", classes=91)},
-    outputs=("boxes", "scores", "classes"),
-    served=_served,
-)
-
-MASK_RCNN = Family(
-    variants=("r50",),
-    build=lambda _variant, classes: Rcnn(MaskedRoiHeads(classes)),
-    reference=_reference,
-    published={"maskrcnn_resnet50_fpn": Published("r50", classes=91)},
-    outputs=("boxes", "scores", "classes", "masks"),
-    served=_served,
-)

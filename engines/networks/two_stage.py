@@ -6,7 +6,7 @@ zero. Convolutions and products may compute in halves; all that is `Exact` is fl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from engines.build.base import Operators
 from engines.geometry import Size
 from engines.manifest import Manifest
+from engines.networks import Family, Published
 from engines.networks.native import NativeAlign, PaintFound
 from engines.networks.proposals import NEVER, Propose, Weights, clipped, moved, sizeable, take
-from engines.networks.rcnn import BOX_BINS, MASK_BINS, MaskedRoiHeads, Rcnn
+from engines.networks.rcnn import BOX_BINS, MASK_BINS, MaskedRoiHeads, Rcnn, RoiHeads
 from engines.networks.roi import Exact, RoiAlign, pack
 from engines.networks.suppression import Suppress
 from engines.outputs import RcnnDecoder
@@ -100,3 +101,48 @@ class Paint(nn.Module):
 
 _ALIGN: dict[Operators, Callable[[Size, int], nn.Module]] = {"portable": RoiAlign, "native": NativeAlign}
 _PAINT: dict[Operators, Callable[[Size], nn.Module]] = {"portable": Paint, "native": PaintFound}
+
+
+def _reference(network: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give what the public implementation gives; its heads look at five regions that are always the same."""
+    assert isinstance(network, Rcnn)  # noqa: S101 - by the table
+    image = inputs["image"]
+    size = (image.shape[2], image.shape[3])
+    levels = network(image)
+    out = {f"fpn_{'pool' if i == 4 else i}": level for i, level in enumerate(levels)}
+    for i, (objectness, deltas) in enumerate(network.rpn.head(levels)):
+        out |= {f"rpn_objectness_{i}": objectness, f"rpn_deltas_{i}": deltas}
+    regions = _regions(size).expand(len(image), -1, -1)
+    atlas = pack(levels[:-1])
+    out["box_roi_features"] = RoiAlign(size, BOX_BINS)(atlas, regions)
+    out["class_logits"], out["box_deltas"] = network.roi_heads.boxes(out["box_roi_features"])
+    if isinstance(network.roi_heads, MaskedRoiHeads):
+        out["mask_roi_features"] = RoiAlign(size, MASK_BINS)(atlas, regions)
+        out["mask_logits"] = network.roi_heads.masks(out["mask_roi_features"])
+    return out
+
+
+def _regions(size: tuple[int, int]) -> Tensor:
+    """List the regions (1, 5, 4) that the reference looks at."""
+    whole = (0.0, 0.0, size[1] - 1.0, size[0] - 1.0)
+    fixed = [(8.0, 12.0, 120.0, 150.0), (40.0, 30.0, 90.0, 60.0), (100.0, 20.0, 250.0, 180.0), whole]
+    return torch.tensor([[*fixed, (33.3, 44.4, 77.7, 99.9)]])
+
+
+FASTER_RCNN = Family(
+    variants=("r50",),
+    build=lambda _variant, classes: Rcnn(RoiHeads(classes)),
+    reference=_reference,
+    published={"fasterrcnn_resnet50_fpn": Published("r50", classes=91)},
+    outputs=("boxes", "scores", "classes"),
+    served=TwoStage,
+)
+
+MASK_RCNN = Family(
+    variants=("r50",),
+    build=lambda _variant, classes: Rcnn(MaskedRoiHeads(classes)),
+    reference=_reference,
+    published={"maskrcnn_resnet50_fpn": Published("r50", classes=91)},
+    outputs=("boxes", "scores", "classes", "masks"),
+    served=TwoStage,
+)
