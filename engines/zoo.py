@@ -15,6 +15,7 @@ from engines.download import Progress as Progress
 from engines.download import Promise, Unreachable, exclusively, fetch, public
 from engines.errors import WeightsError
 from engines.manifest import Manifest, WeightsFile
+from engines.outputs import FusionDecoder
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,9 @@ def locate(
     """
     if path is not None:
         return _given(Path(path).expanduser())
+    if isinstance(manifest.decoder, FusionDecoder):
+        streams = " or ".join(stream.model for stream in manifest.decoder.streams)
+        raise WeightsError(f"{manifest.name} is but other models together and has no weights: name {streams}")
     weights = manifest.weights.file
     for folder in (manifest.folder, _folder(environ)):
         if folder is not None and (folder / weights.file).is_file():

@@ -29,7 +29,11 @@ class ConfigError(InputError):
 
 
 class GraphError(InputError, ValueError):
-    """The nodes do not form a graph."""
+    """The nodes do not form a graph; where one of them is at fault, *node* is its name."""
+
+    def __init__(self, sentence: str, node: str | None = None) -> None:
+        super().__init__(sentence if node is None else f"{node}: {sentence}")
+        self.sentence, self.node = sentence, node
 
 
 class SourceError(StreamerError):

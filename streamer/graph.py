@@ -42,7 +42,7 @@ def _check(name: str, port: Port[Any], nodes: Mapping[str, Node]) -> None:
     if port.node not in nodes:
         near = get_close_matches(port.node, nodes, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise GraphError(f"{name}: reads {port.node!r}, which no node writes{hint}")
+        raise GraphError(f"reads {port.node!r}, which no node writes{hint}", name)
     written = nodes[port.node].writes.kind
     if not issubclass(written, port.kind):
-        raise GraphError(f"{name}: reads {port.kind.__name__} from {port.node!r}, which writes {written.__name__}")
+        raise GraphError(f"reads {port.kind.__name__} from {port.node!r}, which writes {written.__name__}", name)

@@ -16,6 +16,7 @@ from engines.build.graphs import Origin, graphs_dir, save, whole
 from engines.errors import BuildError, ModelError
 from engines.feeds import feed_of
 from engines.manifest import Manifest
+from engines.outputs import UNCOUNTED
 from engines.runtimes.checks import check_file
 from engines.sampling import spread
 from engines.types import Image, PixelInput
@@ -93,10 +94,12 @@ def calibrated(bench: Material, images: Iterable[Image], tell: Tell, folder: Pat
 
 
 def _refuse_int8(manifest: Manifest) -> None:
-    if manifest.decoder.kind == "rcnn":
+    if manifest.decoder.kind == "rcnn" or manifest.decoder.kind in UNCOUNTED:
         raise BuildError(
             f"{manifest.name} counts pixels within the network, so it cannot be quantised as a whole: take bf16 or fp16"
         )
+    if feed_of(manifest).form != "image":
+        raise BuildError(f"{manifest.name} looks at more than one image, and calibrating takes only those: take fp16")
 
 
 def _keep(graph: onnx.ModelProto, bench: Material, recipe: Recipe, folder: Path) -> None:

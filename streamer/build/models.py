@@ -25,6 +25,8 @@ def find_manifests(settings: config.Pipeline) -> dict[str, Manifest]:
     """Find the manifest of every node that runs a network, and check what the node asks of it. Raises InputError."""
     found = {}
     for name, node in settings.nodes.items():
+        if isinstance(node, config.Flow) and node.model in METHODS and node.weights:
+            raise InputError(f"{settings.at('nodes', name, 'weights')}{node.model} has no weights; leave it out")
         if (wanted := _wanted(node)) is None:
             continue
         found[name] = _find_manifest(node.kind, wanted, settings.at("nodes", name, "model"))

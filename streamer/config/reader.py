@@ -163,7 +163,8 @@ def _ordered(nodes: Mapping[str, Node], document: Document) -> Mapping[str, Node
     try:
         return {d.name: nodes[d.name] for d in graph.order(declared)}
     except graph.GraphError as error:
-        raise graph.GraphError(document.at(("nodes",)) + str(error)) from error
+        loc = ("nodes",) if error.node is None else ("nodes", error.node)
+        raise graph.GraphError(document.at(loc) + error.sentence) from error
 
 
 def _near(name: str, known: Mapping[str, object]) -> str:

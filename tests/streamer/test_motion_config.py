@@ -181,3 +181,16 @@ def test_every_recogniser_that_comes_with_us_finds_its_clips(model: str, tmp_pat
 def test_the_pipeline_that_comes_with_us_fits_together() -> None:
     settings = config.read(config_dir() / "pipelines/actions.yaml", environ={})
     assert plan_clips(settings, build.find_manifests(settings))["clips"].length == 16
+
+
+def test_a_node_that_reads_what_it_cannot_is_told_at_its_own_line(tmp_path: Path) -> None:
+    assert fault(tmp_path, clips="kind: clips, flow: yolo") == (
+        "p.yaml:8: nodes.clips: reads Flow from 'yolo', which writes Detections"
+    )
+    told = fault(tmp_path, tracks="kind: track, detections: yoloo", doors="", places="", clips="", actions="")
+    assert told.endswith(": nodes.tracks: reads 'yoloo', which no node writes; did you mean 'yolo'?")
+
+
+def test_classical_flow_takes_no_weights(tmp_path: Path) -> None:
+    told = fault(tmp_path, flow="kind: flow, model: dis, weights: mine.onnx")
+    assert told.endswith(": nodes.flow.weights: dis has no weights; leave it out")
