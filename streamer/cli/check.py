@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from streamer import build, config
 from streamer.cli import DONE, WRONG_INPUT
 from streamer.cli.console import fetching, note, stdout
 from streamer.cli.run import add_overrides
+from streamer.config.shapes import lies_outside
 from streamer.errors import StreamerError
 from streamer.events import ignore
 from streamer.types import Frame, Packet
@@ -43,7 +44,9 @@ class Verdict:
 def check(args: argparse.Namespace) -> int:
     settings = config.read(args.pipeline, args.set)
     with stdout.status("opening sources, models and sinks"):
-        verdicts = [*_cameras(settings), *_nodes(settings), *_sinks(settings)]
+        sizes: dict[str, tuple[int, int]] = {}
+        cameras = [*_cameras(settings, sizes)]
+        verdicts = [*cameras, *_nodes(settings), *_shapes(settings, sizes), *_sinks(settings)]
     table = Table("", "what", "name", "found", box=None, pad_edge=False)
     for v in verdicts:
         table.add_row("[green]ok[/]" if v.good else "[red]FAULT[/]", v.what, escape(v.name), escape(v.detail))
@@ -51,21 +54,33 @@ def check(args: argparse.Namespace) -> int:
     return DONE if all(v.good for v in verdicts) else WRONG_INPUT
 
 
-def _cameras(settings: config.Pipeline) -> Iterator[Verdict]:
+def _cameras(settings: config.Pipeline, sizes: dict[str, tuple[int, int]]) -> Iterator[Verdict]:
+    """Open each camera, and put the size of its pictures, width and height, into *sizes*."""
     for name, camera in settings.cameras.items():
         where = redact(camera.url)
         try:
-            yield Verdict("camera", name, f"{_first_picture(name, camera)} from {where}", good=True)
+            began = time.monotonic()
+            width, height = sizes[name] = _first_picture(name, camera)
+            took = f"{width} x {height} after {time.monotonic() - began:.1f} s"
+            yield Verdict("camera", name, f"{took} from {where}", good=True)
         except StreamerError as error:
             yield Verdict("camera", name, str(error), good=False)
 
 
-def _first_picture(name: str, camera: config.Camera) -> str:
-    began = time.monotonic()
+def _first_picture(name: str, camera: config.Camera) -> tuple[int, int]:
     (source,) = build.make_sources({name: camera}, ignore)
     with source.open() as frames:
         height, width, _ = next(frames).to_rgb().shape
-    return f"{width} x {height} after {time.monotonic() - began:.1f} s"
+    return width, height
+
+
+def _shapes(settings: config.Pipeline, sizes: Mapping[str, tuple[int, int]]) -> Iterator[Verdict]:
+    """Find lines and polygons in pixels that some camera has not."""
+    for node, shape, points in ((n, *each) for n, told in settings.nodes.items() for each in told.shapes().items()):
+        for camera, size in sizes.items():
+            if lies_outside(points, size):
+                where = f"{shape} lies outside the {size[0]} x {size[1]} pixels of {camera}: correct its points"
+                yield Verdict("node", node, where, good=False)
 
 
 def _nodes(settings: config.Pipeline) -> Iterator[Verdict]:

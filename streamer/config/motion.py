@@ -11,7 +11,7 @@ from pydantic import Field, FiniteFloat, PositiveInt, model_validator
 from engines.types import Detections
 from engines.types import Flow as FlowField
 from streamer.config.node import Fault, Node, ordinal
-from streamer.config.shapes import Name, Polygon, Segment
+from streamer.config.shapes import Name, Point, Polygon, Segment
 from streamer.config.values import Count, Duration, Fraction
 from streamer.types import Actions, Crossings, Occupancy, Windows
 
@@ -98,6 +98,9 @@ class Lines(_Watching):
     lines: Annotated[Mapping[Name, Segment], Field(min_length=1)]  # from a to b: left and right are as seen from a
     value: ClassVar[type] = Crossings
 
+    def shapes(self) -> Mapping[str, tuple[Point, ...]]:
+        return self.lines
+
     def summary(self) -> str:
         """Say for people what the node does: ``lines door, gate on tracks``."""
         return f"lines {', '.join(self.lines)} on {self.tracks}"
@@ -109,6 +112,9 @@ class Zones(_Watching):
     kind: Literal["zones"]
     zones: Annotated[Mapping[Name, Polygon], Field(min_length=1)]
     value: ClassVar[type] = Occupancy
+
+    def shapes(self) -> Mapping[str, tuple[Point, ...]]:
+        return self.zones
 
     def summary(self) -> str:
         """Say for people what the node does: ``zones yard on tracks``."""

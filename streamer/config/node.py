@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from engines.manifest import Task
 from engines.yamlsource import Loc
+from streamer.config.shapes import Point
 from streamer.config.values import Strict
 
 Fault = tuple[Loc, str]  # where in the node, and what is wrong
@@ -27,6 +28,10 @@ class Node(Strict):
     def faults(self, nodes: Mapping[str, Node]) -> Iterator[Fault]:  # noqa: ARG002 - for those that look around
         """Tell what is wrong with this node among the others."""
         return iter(())
+
+    def shapes(self) -> Mapping[str, tuple[Point, ...]]:
+        """Give the lines and polygons that the node lays over the image, by name."""
+        return {}
 
     def summary(self) -> str:
         """Say for people what the node does."""

@@ -14,7 +14,7 @@ from engines.tiles import Tiling
 from engines.types import Detections
 from streamer.config.motion import Clips, Flow, Lines, Recognise, Track, Zones
 from streamer.config.node import Node, ordinal
-from streamer.config.shapes import Name, Polygon
+from streamer.config.shapes import Name, Point, Polygon
 from streamer.config.values import Count, Fraction, Strict
 from streamer.wire.facts import MaskForm
 
@@ -55,7 +55,7 @@ class FindObjects(Node):
     iou: Fraction | None = None  # of non-maximum suppression
     nms: NmsKind = "hard"
     agnostic: bool = False  # a box suppresses those of other classes too
-    classes: tuple[str, ...] | None = None  # labels to keep; None: all
+    classes: Annotated[tuple[str, ...], Field(min_length=1)] | None = None  # labels to keep; None: all
     min_size: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # of a box's shorter side, in source pixels
     max_detections: Count = 300
     regions: Mapping[Name, Polygon] = {}  # only what stands in one of them is kept
@@ -63,6 +63,9 @@ class FindObjects(Node):
     tiles: Annotated[Tiles | None, BeforeValidator(_short_form)] = None
     value: ClassVar[type] = Detections
     tasks: ClassVar[tuple[Task, ...]]  # what a model may be for
+
+    def shapes(self) -> Mapping[str, tuple[Point, ...]]:
+        return self.regions
 
     def summary(self) -> str:
         """Say for people what the node does: ``segment maskrcnn-r50, every 5th frame, tiles 2x2``."""

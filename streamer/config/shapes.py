@@ -54,6 +54,12 @@ def _area(points: tuple[Point, ...]) -> float:
     return round(abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2, 9)
 
 
+def lies_outside(points: tuple[Point, ...], size: tuple[int, int]) -> bool:
+    """Tell whether nothing of a shape can be in an image of *size* (width, height)."""
+    x, y = np.array(points, np.float64).T
+    return max(x.max(), y.max()) > 1 and bool(x.min() >= size[0] or y.min() >= size[1])
+
+
 Polygon = Annotated[tuple[Point, ...], AfterValidator(_polygon)]
 Segment = Annotated[tuple[Point, ...], AfterValidator(_segment)]
 Name = Annotated[str, Field(min_length=1)]

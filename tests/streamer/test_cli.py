@@ -518,3 +518,14 @@ def test_a_signal_ends_a_command_whatever_a_library_makes_of_it(number: int, cod
     command = [sys.executable, "-c", _SWALLOWING, str(int(number)), what]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+
+
+def test_check_finds_polygons_that_no_camera_has(
+    run: Run, pipeline: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    regions = "{here: [[10, 10], [90, 10], [90, 90]], there: [[4000, 10], [4090, 10], [4090, 90]]}"
+    ended = run("check", pipeline, "--set", f"cameras.gate.url={clip}", "--set", f"nodes.spots.regions={regions}")
+    assert ended.code == 2
+    assert "there lies outside the 128 x 96 pixels of gate" in ended.out
+    assert ended.out.count("FAULT") == 1
