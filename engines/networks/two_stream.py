@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from engines.networks import Family
 from engines.networks.i3d import CHANNELS, I3d
+from engines.networks.vgg import convs
 
 FIELDS = 10  # of flow, in a stack
 STREAMS = {"spatial": 3, "temporal": 2 * FIELDS}  # channels
@@ -57,11 +58,9 @@ class Vgg16(nn.Module):
 
 def _features(channels: int) -> list[nn.Module]:
     layers: list[nn.Module] = []
-    for width, convs in _PLAN:
-        for _ in range(convs):
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-            channels = width
-        layers.append(nn.MaxPool2d(2))
+    for width, count in _PLAN:
+        layers += [*convs(channels, width, count), nn.MaxPool2d(2)]
+        channels = width
     return layers
 
 

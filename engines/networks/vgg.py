@@ -21,16 +21,16 @@ class Vgg16(nn.Module):
         super().__init__()
         self.scale_weight = nn.Parameter(torch.full((512,), 20.0))
         self.features = nn.Sequential(
-            *_convs(3, 64, 2),
+            *convs(3, 64, 2),
             nn.MaxPool2d(2),
-            *_convs(64, 128, 2),
+            *convs(64, 128, 2),
             nn.MaxPool2d(2),
-            *_convs(128, 256, 3),
+            *convs(128, 256, 3),
             nn.MaxPool2d(2, ceil_mode=True),
-            *_convs(256, 512, 3),
+            *convs(256, 512, 3),
         )
         coarser = (
-            nn.Sequential(nn.MaxPool2d(2), *_convs(512, 512, 3), _dilated()),
+            nn.Sequential(nn.MaxPool2d(2), *convs(512, 512, 3), _dilated()),
             _coarser(1024, 256, nn.Conv2d(256, 512, 3, 2, 1)),
             _coarser(512, 128, nn.Conv2d(128, 256, 3, 2, 1)),
             _coarser(256, 128, nn.Conv2d(128, 256, 3)),
@@ -58,7 +58,8 @@ def unit_length(features: Tensor) -> Tensor:
     return safe / (safe * safe).sum(1, keepdim=True).maximum(tiny).sqrt()
 
 
-def _convs(inputs: int, outputs: int, count: int) -> list[nn.Module]:
+def convs(inputs: int, outputs: int, count: int) -> list[nn.Module]:
+    """Make *count* convolutions that keep the size, each with its ReLU."""
     layers: list[nn.Module] = []
     for i in range(count):
         layers += [nn.Conv2d(outputs if i else inputs, outputs, 3, padding=1), nn.ReLU()]
