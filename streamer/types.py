@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from engines.track.lines import LineCount, LineCrossed
 from engines.track.zones import ZoneEntered, ZoneLeft, ZoneState
 from engines.types import Clip, Image, Scores
+from streamer.notes import Note as Note
 
 T = TypeVar("T")
+Drop = Literal["newest", "every", "block"]  # what a full mailbox does; see streamer.intake
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 _NO_TIMES: Mapping[str, float] = MappingProxyType({})
 

@@ -22,6 +22,12 @@ class Around:
     def writes(self) -> Port[Any]:
         return self._stage.writes
 
+    @property
+    def busy(self) -> float:
+        """Seconds that what works beside the frames has been at its present piece of work; 0 when there is none."""
+        busy: float = getattr(self._stage, "busy", 0.0)
+        return busy
+
     def forget(self, camera: str) -> None:
         self._stage.forget(camera)
 

@@ -12,9 +12,7 @@ Due = Sequence[bool]  # of each packet: whether it is looked at
 
 
 def every(nth: int, stage: Stage) -> Stage:
-    """Let a stage look at each *nth* frame of a camera, from its first on."""
-    if nth == 1:
-        return stage
+    """Let a stage look at each *nth* frame of a camera, from its first on, or at fewer while it is stretched."""
     return OverlappingEvery(nth, stage) if isinstance(stage, Overlapping) else Every(nth, stage)
 
 
@@ -22,8 +20,10 @@ class Every(Around):
     """Give the stage within each *nth* packet of a camera; pass the others on without its value.
 
     What counts are the frames that get here, not those that were dropped before. After a break in the stream the next
-    one is looked at.
+    one is looked at. *stretch* times as many frames are passed over while a latency target could not be held else.
     """
+
+    stretch: int = 1
 
     def __init__(self, nth: int, stage: Stage) -> None:
         super().__init__(stage)
@@ -43,7 +43,7 @@ class Every(Around):
         due = []
         for packet in packets:
             seen = self._seen.get(packet.frame.camera, 0)
-            self._seen[packet.frame.camera] = (seen + 1) % self._nth
+            self._seen[packet.frame.camera] = (seen + 1) % (self._nth * self.stretch)
             due.append(seen == 0)
         return due
 

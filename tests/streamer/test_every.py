@@ -130,7 +130,6 @@ def test_after_a_break_the_next_frame_is_looked_at() -> None:
 
 def test_it_is_no_more_than_what_it_wraps() -> None:
     plain = Looking()
-    assert every(1, plain) is plain
     assert not isinstance(every(2, plain), Overlapping)
     assert every(2, plain).writes is DETECTIONS
 

@@ -7,16 +7,7 @@ import pytest
 from streamer.mailbox import Closed, Mailbox
 
 
-def test_drops_the_oldest_and_says_so() -> None:
-    dropped: list[int] = []
-    box: Mailbox[int] = Mailbox(2, dropped.append)
-    for i in range(5):
-        box.put(i)
-    assert box.take(9) == [3, 4]
-    assert dropped == [0, 1, 2]
-
-
-def test_put_waits_for_room_when_nothing_may_be_dropped() -> None:
+def test_put_waits_for_room() -> None:
     box: Mailbox[int] = Mailbox(1)
     done = threading.Event()
 
@@ -26,7 +17,7 @@ def test_put_waits_for_room_when_nothing_may_be_dropped() -> None:
         done.set()
 
     threading.Thread(target=fill, daemon=True).start()
-    assert [box.take(1) for _ in range(3)] == [[0], [1], [2]]
+    assert [box.take() for _ in range(3)] == [0, 1, 2]
     assert done.wait(5)
 
 
@@ -34,11 +25,9 @@ def test_what_is_inside_outlives_closing() -> None:
     box: Mailbox[int] = Mailbox(3)
     box.put(1)
     box.close()
-    assert not box.finished
-    assert box.take(5) == [1]
-    assert box.finished
+    assert box.take() == 1
     with pytest.raises(Closed):
-        box.take(1)
+        box.take()
 
 
 def test_closing_frees_whoever_waits_to_put_and_whoever_waits_to_take() -> None:
@@ -56,7 +45,7 @@ def test_closing_frees_whoever_waits_to_put_and_whoever_waits_to_take() -> None:
 
     threads = [
         threading.Thread(target=wait, args=("put", lambda: full.put(1))),
-        threading.Thread(target=wait, args=("take", lambda: empty.take(1))),
+        threading.Thread(target=wait, args=("take", lambda: empty.take())),
     ]
     for thread in threads:
         thread.start()
@@ -65,14 +54,7 @@ def test_closing_frees_whoever_waits_to_put_and_whoever_waits_to_take() -> None:
     for thread in threads:
         thread.join(5)
     assert sorted(ended) == ["put", "take"]
-    assert full.take(1) == [0]
-
-
-def test_take_does_not_linger_once_it_has_enough() -> None:
-    box: Mailbox[int] = Mailbox(4)
-    box.put(1)
-    box.put(2)
-    assert box.take(2, linger=3600.0) == [1, 2]  # would time the suite out
+    assert full.take() == 0
 
 
 def test_discard_returns_what_nobody_will_take() -> None:
@@ -80,4 +62,5 @@ def test_discard_returns_what_nobody_will_take() -> None:
     box.put(1)
     box.put(2)
     assert box.discard() == [1, 2]
-    assert box.finished
+    with pytest.raises(Closed):
+        box.put(3)

@@ -65,12 +65,14 @@ def test_a_recorded_run_hears_of_the_first_failure() -> None:
     sink = Away()
     sink.down = True
     with pytest.raises(SinkError, match="no route"):
-        Publisher([sink], events.ignore, live=False).run([Batch((packet(0),))])
+        Publisher([sink], events.ignore, live=False).publish(Batch((packet(0),)))
 
 
 def test_every_packet_is_reported_once_it_was_handed_to_every_sink() -> None:
     clock, sinks, seen = ManualClock(), [MemorySink(), MemorySink()], list[events.Event]()
-    Publisher(sinks, seen.append, clock, live=True).run([Batch((packet(0), packet(1))), Batch(())])
+    publisher = Publisher(sinks, seen.append, clock, live=True)
+    publisher.publish(Batch((packet(0), packet(1))))
+    publisher.publish(Batch(()))
     assert [e.packet.frame.seq for e in seen if isinstance(e, events.PacketPublished)] == [0, 1]
     for sink in sinks:
         assert [p.marked_ns for p in sink.packets] == [clock.monotonic_ns()] * 2
