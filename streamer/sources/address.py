@@ -7,9 +7,11 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from streamer import plugins
 from streamer.errors import ConfigError
 from streamer.urls import redact
 
@@ -17,6 +19,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _LOST_SLASHES = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/?(?!/)")
 _PATH_SETTINGS = re.compile(r"\?(\w+=[^?*\[]*)$")  # a "?" before anything else belongs to a glob
 _DEVICE = re.compile(r"/dev/video\d+")
+_RECORDED_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm", ".wmv"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class SourceOptions:
     read_timeout: float = 10.0  # seconds without a picture after which a live source counts as broken
     threads: int | None = None  # of the decoder; None: one for live sources, all cores for files
     live: bool | None = None  # None: judged by the URL
+    size: tuple[int, int] | None = None  # (width, height) in pixels to scale to; None: as it comes
+    backend: Literal["auto", "av", "gstreamer"] = "auto"  # what decodes; auto: FFmpeg
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ class Scheme:
 
     factory: str
     read: Callable[[str, SplitResult], Address]
+    gstreamer: str | None = None  # who opens it through GStreamer; None: nobody can
 
 
 def parse_url(url: str) -> Address:
@@ -58,9 +64,19 @@ def parse_url(url: str) -> Address:
     if match is None:
         return _path(url)
     name = match[1].lower()
+    if name not in SCHEMES and plugins.offers("streamer.sources", name):
+        return Address(name, _split(url).geturl(), dict(parse_qsl(urlsplit(url).query)))
     if name not in SCHEMES:
         raise ConfigError(f"{name}:// is no kind of source{_suggestion(name)}")
     return SCHEMES[name].read(name, _split(url))
+
+
+def is_live(address: Address, options: SourceOptions) -> bool:
+    """Judge whether a source is live: over HTTP a name such as clip.mp4 means a recording; files are, unless told."""
+    if options.live is not None or address.scheme == "file":
+        return bool(options.live)
+    recorded = PurePosixPath(urlsplit(address.target).path).suffix.lower() in _RECORDED_SUFFIXES
+    return not (recorded and address.scheme in ("http", "https"))
 
 
 def _split(url: str) -> SplitResult:
@@ -115,8 +131,11 @@ def _device(scheme: str, parts: SplitResult) -> Address:
 
 
 def _synthetic(scheme: str, parts: SplitResult) -> Address:
-    if parts.netloc or parts.path:
-        raise ConfigError(f"{scheme}:// has no host or path; write {scheme}://?size=640x360&fps=15&seed=1")
+    if parts.path or parts.netloc not in ("", "city"):
+        write = f"write {scheme}://?size=640x360&fps=15&seed=1, or {scheme}://city?objects=12"
+        raise ConfigError(f"{scheme}:// has no host or path, unless it is city; {write}")
+    if parts.netloc:
+        return Address(scheme, f"{scheme}://city", _settings(scheme, parts.query, _CITY_SETTINGS))
     return Address(scheme, "", _settings(scheme, parts.query, _SYNTHETIC_SETTINGS))
 
 
@@ -174,6 +193,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _objects(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,3}", text) or int(text) > _MOST_OBJECTS:
+        raise ValueError(f"a number of objects; write a whole number up to {_MOST_OBJECTS}")
+    return int(text)
+
+
 def _flag(text: str) -> bool:
     if text not in ("0", "1"):
         raise ValueError("a flag; write 0 or 1")
@@ -182,6 +207,7 @@ def _flag(text: str) -> bool:
 
 _LEAST_SIDE = 16
 _MOST_FPS = 1000
+_MOST_OBJECTS = 200
 _FILE_SETTINGS: Mapping[str, Reader] = {"fps": _rate}  # of a folder of images
 _DEVICE_SETTINGS: Mapping[str, Reader] = {"size": _size, "fps": _rate, "format": str}
 _SYNTHETIC_SETTINGS: Mapping[str, Reader] = {
@@ -191,19 +217,21 @@ _SYNTHETIC_SETTINGS: Mapping[str, Reader] = {
     "frames": _count,
     "realtime": _flag,
 }
+_CITY_SETTINGS: Mapping[str, Reader] = {**_SYNTHETIC_SETTINGS, "objects": _objects}
 
-_AV = "streamer.sources.av:"
+_NETWORK = "streamer.sources.av:from_network"
+_GSTREAMER = "streamer.sources.gstreamer:from_address"
 SCHEMES: Mapping[str, Scheme] = {
-    "rtsp": Scheme(_AV + "from_network", _host),
-    "rtsps": Scheme(_AV + "from_network", _host),
-    "http": Scheme(_AV + "from_network", _host),
-    "https": Scheme(_AV + "from_network", _host),
-    "rtmp": Scheme(_AV + "from_network", _host),
-    "rtmps": Scheme(_AV + "from_network", _host),
-    "srt": Scheme(_AV + "from_network", _port),
-    "tcp": Scheme(_AV + "from_network", _port),
-    "udp": Scheme(_AV + "from_network", _port),
-    "file": Scheme("streamer.sources:from_path", _file),
-    "v4l2": Scheme(_AV + "from_device", _device),
+    "rtsp": Scheme(_NETWORK, _host, _GSTREAMER),
+    "rtsps": Scheme(_NETWORK, _host, _GSTREAMER),
+    "http": Scheme(_NETWORK, _host, _GSTREAMER),
+    "https": Scheme(_NETWORK, _host, _GSTREAMER),
+    "rtmp": Scheme(_NETWORK, _host, _GSTREAMER),
+    "rtmps": Scheme(_NETWORK, _host, _GSTREAMER),
+    "srt": Scheme(_NETWORK, _port, _GSTREAMER),
+    "tcp": Scheme(_NETWORK, _port, _GSTREAMER),
+    "udp": Scheme(_NETWORK, _port, _GSTREAMER),
+    "file": Scheme("streamer.sources:from_path", _file, "streamer.sources:from_path"),
+    "v4l2": Scheme("streamer.sources.av:from_device", _device, _GSTREAMER),
     "synthetic": Scheme("streamer.sources.synthetic:from_address", _synthetic),
 }

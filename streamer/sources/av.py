@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from streamer.errors import ConfigError, SourceError, SourceUnusable
 from streamer.events import FrameLost, Observer
 from streamer.sources import avfaults
 from streamer.sources.address import Address, SourceOptions
+from streamer.sources.capture_time import CaptureClock
 from streamer.sources.convert import to_rgb
 from streamer.sources.mediatime import MediaTime
 from streamer.sources.tally import Tally
@@ -27,9 +29,12 @@ log = logging.getLogger(__name__)
 
 _RECORDED_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm", ".wmv"})
 _CLOCKLESS = frozenset({"mpjpeg", "mjpeg", "h264", "hevc", "m4v"})  # containers whose time stamps FFmpeg makes up
+_OF_TRANSPORT_STREAMS = frozenset({"http", "https", "srt", "tcp", "udp"})
 _TEXT_ART = frozenset({"tty", "bin", "xbin", "adf", "idf"})  # to FFmpeg any text is a video of a terminal
 _BAD_READS = 20  # in a row: then nothing follows; some demuxers fail for ever at the same place
 _USUAL_FPS = 25
+_AGREED = 1e-3  # seconds
+_REFERENCE_TIME = struct.Struct("=q")  # FFmpeg's AVProducerReferenceTime begins with Unix microseconds
 
 
 def from_network(camera: str, address: Address, options: SourceOptions, observer: Observer) -> AvSource:
@@ -68,6 +73,8 @@ def _network_settings(scheme: str, options: SourceOptions, live: bool) -> Mappin
         settings |= {"buffer_size": str(4 << 20)} if options.transport == "udp" else {}  # bytes; a keyframe is a burst
     if scheme == "udp":
         settings |= {"overrun_nonfatal": "1"}
+    if scheme in _OF_TRANSPORT_STREAMS:  # else a stream that goes on under another PID is waited for in vain, for ever
+        settings |= {"merge_pmt_versions": "1"}
     return settings
 
 
@@ -75,12 +82,13 @@ def _text(value: object) -> str:
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AvSource:
     """A camera or recording that FFmpeg can read.
 
     Blocks in FFmpeg for at most `read_timeout` (and opening for about twice `open_timeout`): that is how long a
-    thread may take to notice that it should stop.
+    thread may take to notice that it should stop. PyAV lets nobody interrupt a read that has begun, and shorter
+    timeouts would cut slow pictures in two, for they count from the beginning of a picture.
     """
 
     camera: str
@@ -90,6 +98,10 @@ class AvSource:
     observer: Observer
     settings: Mapping[str, str] = field(default_factory=dict)  # FFmpeg's
     clock: Clock = SYSTEM_CLOCK
+    capture: CaptureClock = field(init=False, repr=False, compare=False)  # one for all times that it is opened
+
+    def __post_init__(self) -> None:
+        self.capture = CaptureClock(self.camera, self.clock)
 
     @contextmanager
     def open(self) -> Iterator[Iterator[RawFrame]]:
@@ -166,6 +178,8 @@ class _Session:
         self._clockless = source.live and container.format.name in _CLOCKLESS
         self._tally = Tally()
         self._size: tuple[int, int] | None = None
+        self._unix_of_zero: float | None = None  # when the camera took the picture of stamp 0, by its own clock
+        self._claim = float("nan")  # what the last packet said of it
         self._seen_ns = source.clock.monotonic_ns()
 
     def frames(self) -> Generator[RawFrame]:
@@ -196,13 +210,34 @@ class _Session:
                 for packet in self._container.demux(self._stream):
                     failures = 0
                     self._tally.count(packet)
+                    self._listen(packet)
                     yield packet
             except av.InvalidDataError:
                 failures += 1
                 self._tally.unreadable += 1
+            except IndexError:  # the end: ours is flushed, and PyAV cannot find streams that came later
+                return
             else:
                 return
         yield None
+
+    def _listen(self, packet: av.Packet[av.VideoStream]) -> None:
+        """Learn from the camera's RTCP sender report, which FFmpeg applies to each packet, when pictures were taken.
+
+        The difference to the packet's stamp is kept rather than the moment itself: B-frames come in another order.
+        Two packets must agree on it: to the one after a new report FFmpeg's parser gives the moment of the next.
+        """
+        if self._source.live and packet.pts is not None and packet.has_sidedata("prft"):
+            microseconds: int = _REFERENCE_TIME.unpack_from(packet.get_sidedata("prft"))[0]
+            claim = microseconds / 1e6 - float(packet.pts * packet.time_base)
+            if abs(claim - self._claim) < _AGREED:
+                self._unix_of_zero = claim
+            self._claim = claim
+
+    def _captured_at(self, frame: av.VideoFrame) -> float | None:
+        if self._unix_of_zero is None or frame.time is None:
+            return None
+        return self._source.capture.captured_at(self._unix_of_zero + frame.time)
 
     def _expect_pictures(self) -> None:
         """Notice a live stream that sends on, but nothing that becomes a picture. Raises SourceError."""
@@ -228,7 +263,8 @@ class _Session:
         self._size = size
         self._tally.frames += 1
         self._tally.end = (frame.time or 0.0) + self._step
-        return RawFrame(pts, partial(to_rgb, frame), breaks=breaks or resized)
+        pixels = partial(to_rgb, frame, self._source.options.size)
+        return RawFrame(pts, pixels, self._captured_at(frame), breaks=breaks or resized)
 
     def _finish(self) -> None:
         """Account for what did not come."""

@@ -6,6 +6,7 @@ _GAP = 5.0  # seconds that may pass without a picture before what follows is ano
 _STEPS = 10  # … or so many frame times, for cameras that send less than a picture a second
 _BACK = 1.0  # seconds by which stamps may go back and still be jitter
 _NUDGE = 0.001  # seconds between two frames that claim the same moment
+_WRAPS = (2**33 / 90_000, 2**32 / 90_000)  # seconds after which MPEG's and RTP's stamps of 90 kHz begin again
 
 
 class MediaTime:
@@ -33,4 +34,11 @@ class MediaTime:
             return following
         if self._start is None:
             self._start = stamp - following
+        if self._last is not None:
+            self._start -= _wrapped(self._last - (stamp - self._start))
         return stamp - self._start
+
+
+def _wrapped(back: float) -> float:
+    """Return the seconds to add to a stamp that lies *back* seconds in the past, if its counter has begun again."""
+    return next((wrap for wrap in _WRAPS if -_GAP < back - wrap < _BACK), 0.0)

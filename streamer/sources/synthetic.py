@@ -1,4 +1,4 @@
-"""A camera that needs nothing: textured shapes that drift over a textured background."""
+"""Cameras that need nothing: shapes that drift over a ground, or a world of which everything is known."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal, Protocol
 
 import numpy as np
 
 from engines.types import Bool, Image
+from engines.world import World as City
 from streamer.clock import SYSTEM_CLOCK, Clock
 from streamer.events import Observer
-from streamer.sources.address import Address, SourceOptions
+from streamer.sources.address import Address, SourceOptions, parse_url
 from streamer.types import RawFrame
 
 _SHAPES = 6
@@ -25,8 +27,28 @@ Wait = Callable[[float], object]  # seconds -> true when it is time to stop: `th
 
 
 def from_address(camera: str, address: Address, options: SourceOptions, observer: Observer) -> SyntheticSource:  # noqa: ARG001 - every factory is called alike
-    """Make the camera that `synthetic://?size=640x360&fps=15&seed=1&frames=100&realtime=0` describes."""
-    return SyntheticSource(camera, Spec(**address.settings))
+    """Make the camera that `synthetic://?size=640x360&fps=15&seed=1&frames=100&realtime=0` describes.
+
+    `synthetic://city?objects=12&seed=7` shows `engines.world`; it takes the same settings.
+    """
+    return SyntheticSource(camera, spec_of(address))
+
+
+def spec_of(address: Address) -> Spec:
+    """Read what a synthetic camera is to show."""
+    return Spec(scene="city" if address.target else "shapes", **address.settings)
+
+
+def city_of(url: str) -> City | None:
+    """Find the world that a camera's URL shows; None for any that is not synthetic://city. Raises ConfigError."""
+    address = parse_url(url)
+    return spec_of(address).city() if address.scheme == "synthetic" and address.target else None
+
+
+class Filmed(Protocol):
+    """What can be filmed: a pure function of time."""
+
+    def render(self, t: float, /) -> Image: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +60,8 @@ class Spec:
     seed: int = 1
     frames: int | None = None  # None: without end
     realtime: bool | None = None  # at its own speed, else as fast as it is read; None: when it has no end
+    scene: Literal["shapes", "city"] = "shapes"
+    objects: int = 12  # of a city
 
     @property
     def paced(self) -> bool:
@@ -48,10 +72,17 @@ class Spec:
         """A camera that waits or ends is a recording."""
         return self.frames is None and self.paced
 
+    def city(self) -> City:
+        """Make the world that is filmed where the scene is a city."""
+        return City(self.seed, self.size, self.objects)
+
+    def filmed(self) -> Filmed:
+        return self.city() if self.scene == "city" else World(self.seed, self.size)
+
 
 @dataclass(frozen=True, slots=True)
 class SyntheticSource:
-    """A camera whose frame number i is `World(seed, size).render(i / fps)`, whenever and wherever it runs.
+    """A camera whose frame number i is what its world renders for i / fps, whenever and wherever it runs.
 
     It ends within 0.05 s after *wait* says stop; without one, a thread leaves it at its next frame.
     """
@@ -68,9 +99,9 @@ class SyntheticSource:
     @contextmanager
     def open(self) -> Iterator[Iterator[RawFrame]]:
         """Start again at time 0; pixels are painted only when they are asked for."""
-        yield self._frames(World(self.spec.seed, self.spec.size))
+        yield self._frames(self.spec.filmed())
 
-    def _frames(self, world: World) -> Iterator[RawFrame]:
+    def _frames(self, world: Filmed) -> Iterator[RawFrame]:
         start = self.clock.monotonic_ns() / 1e9
         for index in itertools.count() if self.spec.frames is None else range(self.spec.frames):
             pts = index / self.spec.fps
