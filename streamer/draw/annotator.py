@@ -41,6 +41,12 @@ class Annotator:
         scene = self._said.get(None)
         return draw(self._moved(packet.frame.image), layers, tuple(self._marks(values)), _joined(caption, scene))
 
+    def forget(self) -> None:
+        """Begin anew: the stream broke."""
+        for tails in self._tails.values():
+            tails.forget()
+        self._said, self._flow = {}, None
+
     def _layer(self, node: str, found: Detections, pts: float) -> Layer:
         tails = self._tails[node]
         tails.follow(found, pts)
@@ -84,12 +90,10 @@ class Annotator:
         return canvas
 
     def _watch(self, packet: Packet) -> None:
-        """Let nothing that is kept span a break: sinks are not told of one, but see time run back, or another size."""
+        """Let nothing that is kept span a break, also one that nobody tells of: time runs back, the size changes."""
         pts, shape = packet.frame.pts, packet.frame.image.shape
         if self._last is not None and (pts <= self._last[0] or shape != self._last[1]):
-            for tails in self._tails.values():
-                tails.forget()
-            self._said, self._flow = {}, None
+            self.forget()
         self._last = pts, shape
 
 

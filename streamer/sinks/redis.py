@@ -11,17 +11,20 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import from_json, to_json
 
 from streamer.backoff import Backoff
+from streamer.clock import SYSTEM_CLOCK, Clock
 from streamer.errors import SinkError, SinkUnusable
-from streamer.events import Observer, ResultsDropped, SinkState, ignore
-from streamer.sinks.outbox import Outbox, Result, WhenFull
-from streamer.sinks.redis_writer import Writer, fields_of
+from streamer.events import Observer, ResultsDropped, ResultsWritten, SinkState, Written, ignore
+from streamer.sinks.outbox import BATCH_BYTES, Capacity, Outbox, Result, WhenFull
+from streamer.sinks.redis_writer import Writer
+from streamer.sinks.stored import Stored, read_stored
 from streamer.types import Packet
 from streamer.wire.encode import Beside
 from streamer.wire.ids import PREFIX, EntryId, Keys, entry_id
@@ -30,8 +33,12 @@ from streamer.wire.link import Link, LinkError, Refused, Timeouts
 log = logging.getLogger(__name__)
 
 _BATCH = 256  # results in one pipeline
-_NOTHING = EntryId(0, 0)
 _BACKOFF = Backoff(0.2, 5.0)
+_LEFT: dict[WhenFull, str] = {
+    "drop-oldest": "%s: the end came before %d results and events were written, so they are given up",
+    "wait": "%s: the end came before %d results and events were written; what is in a JSON Lines file as well, "
+    "`streamer process … --resume` brings there",
+}
 _TIMEOUTS = Timeouts()
 
 
@@ -43,6 +50,7 @@ class RedisOptions:
     maxlen: int = 10_000  # results kept a camera, and as many events, about
     latest_ttl: float = 60.0  # seconds; of whole fields too
     capacity: int = 10_000  # results and events that wait, besides the batch being written
+    capacity_bytes: int = 64 << 20  # of them and of whole fields; the first bound that is reached counts
     when_full: WhenFull = "drop-oldest"
     close_deadline: float | None = 0.5  # seconds that `close` may take; None: as long as it takes
     backoff: Backoff = _BACKOFF
@@ -60,10 +68,10 @@ def nothing(packet: Packet) -> Beside:  # noqa: ARG001 - one answer for all
 
 
 class RedisSink:
-    """Write results to the Redis at *url*, again and again until they arrive.
+    """Write results to the Redis at *url*, again and again until they arrive, and tell when they have (ResultsWritten).
 
-    While it cannot write it says so once (SinkState) and holds `capacity` results; then the oldest go
-    (ResultsDropped) or `publish` waits. When Redis refuses for good, `publish` raises SinkUnusable.
+    While it cannot write it says why (SinkState) and holds what `capacity` and `capacity_bytes` allow. Then the oldest
+    go (ResultsDropped), or `publish` waits; one that waits raises SinkUnusable where only a person can mend it.
     """
 
     name = "redis"
@@ -75,36 +83,46 @@ class RedisSink:
         options: RedisOptions = RedisOptions(),
         observer: Observer = ignore,
         beside: Callable[[Packet], Beside] = nothing,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Connect to nothing yet. Raise SinkUnusable when *url* is none of Redis."""
         self._url, self._encode, self._options, self._observer = url, encode, options, observer
-        self._beside, self._keys, self._newest = beside, Keys(options.prefix), _Newest()
-        self._outbox = Outbox(options.capacity, options.when_full)
+        self._beside, self._clock, self._keys = beside, clock, Keys(options.prefix)
+        self._outbox = Outbox(Capacity(options.capacity, options.capacity_bytes), options.when_full)
         self._link = self._open()
         self._writer = Writer(self._link, self._keys, options.maxlen, options.latest_ttl)
         self._thread: threading.Thread | None = None
+        self._trouble: type[LinkError] | None = None  # the last one that was told of
+
+    @property
+    def held(self) -> int:
+        """The bytes that wait here, or are being written."""
+        return self._outbox.size
 
     def check(self) -> None:
         """Connect and authenticate. Raise SinkError when nothing answers, SinkUnusable when the server refuses."""
-        self._ask("PING")
+        with self._asking() as link:
+            link.connect()
 
-    def last_id(self, camera: str) -> EntryId | None:
-        """Return the id of the newest result that Redis was ever given for *camera*. Raises like `check`."""
-        key = self._keys.results(camera)
-        if not self._ask("EXISTS", key):
-            return None
-        last = EntryId.parse(fields_of(self._ask("XINFO", "STREAM", key))[b"last-generated-id"])
-        return None if last == _NOTHING else last
+    def stored(self, camera: str, since: EntryId) -> Stored:
+        """Read which results of *camera*, from the id *since* on, are in Redis already. Raises like `check`."""
+        with self._asking() as link:
+            return read_stored(link, self._keys.results(camera), since)
 
     def publish(self, packets: Sequence[Packet]) -> None:
-        """Encode *packets* and hand them over. Raise SinkError when they can never be written."""
+        """Encode *packets*, all before any is handed over. Raise SinkError when they can never be written."""
+        results: list[Result] = []
+        fields: dict[str, bytes] = {}
         for packet in packets:
             frame, beside = packet.frame, self._beside(packet)
-            self._newest.put({self._keys.flow(frame.camera, node): data for node, data in beside.fields.items()})
             at = entry_id(frame.captured_at, frame.seq)
-            self._hand_over(
-                [*self._events(frame.camera, at, beside.events), self._result(frame.camera, at, self._encode(packet))]
-            )
+            fields.update((self._keys.flow(frame.camera, node), data) for node, data in beside.fields.items())
+            if beside.events:
+                results += self._events(frame.camera, frame.captured_at, at, beside.events)
+            results.append(self._message(frame.camera, frame.captured_at, at, self._encode(packet)))
+        if fields:
+            self._outbox.newest.put(fields)
+        self._hand_over(results)
 
     def publish_encoded(self, camera: str, captured_at: float, seq: int, payload: bytes) -> None:
         """Hand over a message that is encoded already, such as a line of a JSON Lines file, and its events.
@@ -112,24 +130,24 @@ class RedisSink:
         The events may be there already: those of a run that was killed after it had written them.
         """
         at = entry_id(captured_at, seq)
-        events = self._events(camera, at, _events_in(payload))
+        events = self._events(camera, captured_at, at, _events_in(payload))
         for event in events:
-            event.sent = True
-        self._hand_over([*events, self._result(camera, at, payload)])
+            event.copies = 1
+        self._hand_over([*events, self._message(camera, captured_at, at, payload)])
 
-    def _result(self, camera: str, at: EntryId, payload: bytes) -> Result:
-        return Result(camera, self._keys.results(camera), at, payload, self._keys.live(camera))
+    def _message(self, camera: str, captured_at: float, at: EntryId, payload: bytes) -> Result:
+        return Result(camera, captured_at, self._keys.results(camera), at, payload, self._keys.live(camera))
 
-    def _events(self, camera: str, at: EntryId, payloads: Sequence[bytes]) -> list[Result]:
+    def _events(self, camera: str, captured_at: float, at: EntryId, payloads: Sequence[bytes]) -> list[Result]:
         key = self._keys.events(camera)
-        return [Result(camera, key, EntryId(at.ms, at.seq + i), payload) for i, payload in enumerate(payloads)]
+        ids = (EntryId(at.ms, at.seq + i) for i in range(len(payloads)))
+        return [Result(camera, captured_at, key, *one) for one in zip(ids, payloads, strict=True)]
 
     def _hand_over(self, results: Sequence[Result]) -> None:
-        for result in results:
-            self._report(self._outbox.put(result))
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="redis sink", daemon=True)
             self._thread.start()
+        self._report_dropped(self._outbox.put(results))
 
     def close(self) -> None:
         """Write what is left, until the deadline; then give it up and report it.
@@ -140,12 +158,11 @@ class RedisSink:
         if self._thread is not None:
             self._thread.join(self._options.close_deadline)
         left = self._outbox.discard()
-        self._report(left)
-        if not left:
-            return
-        log.warning("%s: closed with %d results that could not be written", self.name, len(left))
-        if self._outbox.refusal is not None and self._options.close_deadline is None:
-            raise self._outbox.refusal
+        self._report_dropped(left)
+        if left:
+            log.warning(_LEFT[self._options.when_full], self.name, len(left))
+            if self._outbox.refusal is not None and self._options.close_deadline is None:
+                raise self._outbox.refusal
 
     def abort(self) -> None:
         """Give up what is left: `close` returns at once, and so does a `publish` that waits, with SinkError.
@@ -157,54 +174,72 @@ class RedisSink:
     # --- the writer's thread ---
 
     def _work(self) -> None:
-        try:
-            self._write_until_closed()
-        except Exception as error:
-            self._outbox.failed(SinkUnusable(f"{self.name}: the writer broke off ({error!r}); please report this"))
-            raise
-
-    def _write_until_closed(self) -> None:
         delays: Iterator[float] = self._options.backoff.delays()
         with self._link:
             while self._outbox.wait():
-                try:
-                    self._write_batch()
-                except LinkError as error:
-                    self._failed(error)
-                    if self._outbox.hopeless:
-                        return
-                    self._outbox.pause(next(delays))
-                else:
+                error = self._attempt()
+                if error is None:
                     delays = self._options.backoff.delays()
+                    continue
+                self._failed(error)
+                if self._outbox.hopeless:
+                    return
+                self._outbox.pause(next(delays))
+
+    def _attempt(self) -> LinkError | None:
+        try:
+            self._write_batch()
+        except LinkError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - a thread's border: without it nobody would count what is lost
+            broken = Broken(f"the writer broke off ({error!r}); please report this")
+            broken.__cause__ = error
+            return broken
+        return None
 
     def _write_batch(self) -> None:
         self._writer.connect()
+        batch = self._outbox.pin(min(_BATCH, self._options.maxlen))
         try:
-            self._write(self._outbox.pin(min(_BATCH, self._options.maxlen)))
+            self._write(batch)
         finally:
-            self._outbox.settle()
-        if self._outbox.recovered():
+            self._report_written(self._outbox.settle())
+        self._outbox.recovered()
+        if self._trouble is not None:
+            self._trouble = None
             log.info("%s: works again", self.name)
             self._observer(SinkState(self.name, None))
 
     def _write(self, batch: Sequence[Result]) -> None:
-        fields = self._newest.take()
+        fields = self._outbox.newest.take(BATCH_BYTES)
         try:
             self._writer.write(batch, fields)
-        except LinkError:
-            self._newest.put_back(fields)
+        except BaseException:
+            self._outbox.newest.put_back(fields)
             raise
 
     def _failed(self, error: LinkError) -> None:
         self._writer.forget()
-        unusable = SinkUnusable(str(error)) if isinstance(error, Refused) else None
-        if self._outbox.failed(unusable):
-            log.warning("%s: %s; trying again", self.name, error)
-            self._observer(SinkState(self.name, str(error)))
+        self._outbox.failed(SinkUnusable(str(error)) if isinstance(error, Refused) else None)
+        if self._trouble is type(error):
+            return
+        self._trouble = type(error)
+        cause = error.__cause__ if isinstance(error, Broken) else None  # with a traceback, for who has to mend it
+        log.warning("%s: %s; trying again", self.name, error, exc_info=cause)
+        self._observer(SinkState(self.name, str(error)))
 
-    def _report(self, dropped: Sequence[Result]) -> None:
-        for camera, count in Counter(result.camera for result in dropped).items():
+    def _report_written(self, results: Sequence[Result]) -> None:
+        now = self._clock.time()
+        written = [Written(r.camera, r.captured_at, now) for r in results if r.channel is not None]
+        if written:
+            self._observer(ResultsWritten(self.name, written))
+
+    def _report_dropped(self, dropped: Sequence[Result]) -> None:
+        """Count messages, of which each frame has one; their events are in them as well."""
+        for camera, count in Counter(r.camera for r in dropped if r.channel is not None).items():
             self._observer(ResultsDropped(self.name, count, camera))
+
+    # --- what is asked over a connection of its own: the other one is the writer's ---
 
     def _open(self) -> Link:
         try:
@@ -212,37 +247,19 @@ class RedisSink:
         except Refused as error:
             raise SinkUnusable(str(error)) from error
 
-    def _ask(self, *command: str) -> Any:
-        """Ask over a connection of its own: the other one is the writer's."""
+    @contextmanager
+    def _asking(self) -> Iterator[Link]:
         try:
             with self._open() as link:
-                return link.call(*command)
+                yield link
         except Refused as error:
             raise SinkUnusable(str(error)) from error
         except LinkError as error:
             raise SinkError(str(error)) from error
 
 
-class _Newest:
-    """Values of which only the newest counts: however long Redis is away, one for each key is held."""
-
-    def __init__(self) -> None:
-        self._values: dict[str, bytes] = {}
-        self._lock = threading.Lock()
-
-    def put(self, values: Mapping[str, bytes]) -> None:
-        with self._lock:
-            self._values.update(values)
-
-    def take(self) -> dict[str, bytes]:
-        with self._lock:
-            values, self._values = self._values, {}
-            return values
-
-    def put_back(self, values: Mapping[str, bytes]) -> None:
-        """Put what could not be written where nothing newer is."""
-        with self._lock:
-            self._values = {**values, **self._values}
+class Broken(Refused):
+    """Something of ours does not do what it should."""
 
 
 def _events_in(payload: bytes) -> list[bytes]:

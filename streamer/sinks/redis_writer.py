@@ -8,6 +8,7 @@ from itertools import chain, islice
 from typing import Any
 
 from streamer.sinks.outbox import Result
+from streamer.sinks.stored import fields_of
 from streamer.wire.ids import EntryId, Keys
 from streamer.wire.link import Command, Link, failure
 
@@ -47,8 +48,9 @@ class Writer:
 
     def _ask_unknown(self, batch: Sequence[Result]) -> None:
         """Learn the newest id of every stream that is not known, and which results have arrived already."""
-        for key in dict.fromkeys(r.key for r in batch if not r.written and r.key not in self._newest):
-            uncertain = [r for r in batch if r.key == key and r.sent and not r.written]
+        unknown = (r.key for r in batch if not r.written and (r.copies or r.key not in self._newest))
+        for key in dict.fromkeys(unknown):
+            uncertain = [r for r in batch if r.key == key and r.copies and not r.written]
             commands: list[Command] = [("XINFO", "STREAM", key)]
             if uncertain:
                 ids = [r.id for r in uncertain]
@@ -101,7 +103,7 @@ class Writer:
         results = {self._keys.latest(r.camera): r.payload for r in batch if r.channel is not None}
         values: list[Command] = [("SET", key, data, "PX", self._ttl) for key, data in {**results, **latest}.items()]
         for result in pending:
-            result.sent = True
+            result.copies += 1
         replies = iter(self._link.pipeline([*chain(*commands), *values]))
         errors = []
         for result, sent in zip(pending, commands, strict=True):
@@ -112,22 +114,23 @@ class Writer:
         return all(result.written for result in pending)
 
     def _commands(self, result: Result) -> list[Command]:
+        """Write, and announce what is not yet: a server without room, or a replica, refuses only the first."""
         add = ("XADD", result.key, "MAXLEN", "~", self._maxlen, str(result.id), "json", result.payload)
-        return [add] if result.channel is None else [add, ("PUBLISH", result.channel, result.payload)]
+        if result.channel is None or result.announced:
+            return [add]
+        return [add, ("PUBLISH", result.channel, result.payload)]
 
     def _settle(self, result: Result, added: Any, *published: Any) -> list[Exception]:
         """Take the replies to one result; return the errors that are more than a refused id."""
+        result.copies -= 1
+        errors = [reply for reply in published if isinstance(reply, Exception)]
+        result.announced = result.announced or (bool(published) and not errors)
         if not isinstance(added, Exception):
             result.written = True
             if result.key in self._newest:  # else an earlier one was refused: look first
                 self._newest[result.key] = result.id
-            return [reply for reply in published if isinstance(reply, Exception)]
+            return errors
         if "equal or smaller" not in str(added):
             return [added]
         self._newest.pop(result.key, None)
         return []
-
-
-def fields_of(flat: Sequence[Any]) -> dict[Any, Any]:
-    """Pair what Redis gives as one list of names and values."""
-    return dict(zip(flat[::2], flat[1::2], strict=True))

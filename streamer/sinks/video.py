@@ -73,6 +73,11 @@ class VideoSink:
                 self._encoder = self._encoder or _Encoder(self._output, _even(image.shape[1]), _even(image.shape[0]))
                 self._encoder.add(image, packet.frame.pts)
 
+    def forget(self, camera: str) -> None:
+        """Draw nothing from before the break, such as tails, over what comes after it."""
+        if camera == self._camera:
+            self._draw.forget()
+
     def close(self) -> None:
         """Finish the file; one without a frame is removed. May be called again."""
         if self._output.file.closed:

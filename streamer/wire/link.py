@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import hiredis
 import redis
 import redis.asyncio
 from redis import exceptions
@@ -72,6 +73,8 @@ def failure(url: str, error: Exception) -> LinkError:
         return Refused(f"{where} does not permit it ({_said(error)}); extend the user's ACL")
     if isinstance(error, _BUSY_CLASSES) or str(error).startswith(_BUSY):
         return Busy(f"{where} cannot serve at the moment: {_said(error)}")
+    if isinstance(error, exceptions.AskError):  # or MovedError, its child
+        return Refused(f"{where} is one node of a Redis Cluster, which cannot be used; give one that stands alone")
     if isinstance(error, exceptions.TimeoutError | TimeoutError):
         return Away(f"{where} does not answer in time; check that it is running and reachable")
     if isinstance(error.__context__, ssl.SSLCertVerificationError):
@@ -137,7 +140,9 @@ class Link:
         """Send *commands* together; return a reply for each, an error among them as redis-py's ResponseError."""
         connection = self._connection
         try:
-            connection.send_packed_command(connection.pack_commands(commands))
+            # In one piece: redis-py would make a system call of every 6 kB.
+            packed = b"".join(map(hiredis.pack_command, commands))  # type: ignore[arg-type]  # its stub: one argument
+            connection.send_packed_command([packed])
             return [self._reply() for _ in commands]
         except (exceptions.RedisError, OSError) as error:
             connection.disconnect()

@@ -17,7 +17,7 @@ from streamer.errors import SinkError, SinkUnusable
 from streamer.exporters.redis import RedisExporter
 from streamer.sinks.redis import RedisOptions, RedisSink
 from streamer.stats import CameraStats, Stats
-from streamer.wire import EntryId, decode_metrics
+from streamer.wire import decode_metrics
 
 
 def test_a_result_is_in_the_stream_on_the_channel_and_the_latest(any_redis_url: str) -> None:
@@ -53,16 +53,6 @@ def test_options_are_honoured(redis_url: str) -> None:
         assert {key.decode() for key in client.keys("*")} == {"other:results:gate", "other:latest:gate"}
         assert 100 <= client.xlen("other:results:gate") < 300, "about maxlen: whole nodes are trimmed"
         assert client.pttl("other:latest:gate") <= 5_000
-
-
-def test_lines_that_are_encoded_already_go_on_where_the_stream_ends(redis_url: str) -> None:
-    publish(redis_url, range(5))
-    writer = lossless(redis_url)
-    assert writer.last_id("gate") == EntryId.parse(ids([4])[0])
-    assert writer.last_id("nobody") is None
-    writer.publish_encoded("gate", AT + 0.2, 5, b'{"a":1}')
-    writer.close()
-    assert written(redis_url) == ids(range(6))
 
 
 def test_a_clock_that_stepped_back_loses_nothing(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -191,14 +181,12 @@ def test_figures_go_to_the_hash_and_the_stream(any_redis_url: str) -> None:
     stats = Stats(AT, {"gate": CameraStats("running", fps_in=25.0), "yard": CameraStats("retrying", "no route")})
     with RedisExporter(any_redis_url) as exporter, raw(any_redis_url) as client:
         exporter.export(stats)
-        exporter.export(Stats(AT + 1))
         cameras = {name.decode(): json.loads(text) for name, text in client.hgetall("streamer:cameras").items()}
         assert cameras["gate"]["fps_in"] == 25.0
-        assert (cameras["yard"]["state"], cameras["yard"]["error"], cameras["yard"]["at"]) == (
-            "retrying",
-            "no route",
-            AT,
-        )
+        yard = cameras["yard"]
+        assert (yard["state"], yard["error"], yard["at"]) == ("retrying", "no route", AT)
+        exporter.export(Stats(AT + 1))
+        assert not client.exists("streamer:cameras"), "they were removed"
         entries = [decode_metrics(fields[b"json"]) for _, fields in client.xrange("streamer:metrics")]
     assert [entry.at for entry in entries] == [AT, AT + 1]
     assert entries[0].cameras["yard"].error == "no route"

@@ -182,7 +182,8 @@ def test_live_results_are_written_or_counted(durable: EmbeddedRedis, caplog: pyt
     assert len(set(gate)) == len(gate)
     assert len(gate) + witness.dropped["gate"] == 105
     assert len(garage) + witness.dropped["garage"] == 95
-    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"], "one line each"
+    levels = [record.levelname for record in caplog.records]
+    assert levels in (["WARNING", "INFO"], ["WARNING", "WARNING", "INFO"]), "a line a cause: away, and maybe loading"
 
 
 def test_a_live_sink_gives_up_at_its_deadline(redis_server: EmbeddedRedis) -> None:

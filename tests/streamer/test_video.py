@@ -105,6 +105,28 @@ def test_only_its_own_camera(tmp_path: Path) -> None:
     assert times == pytest.approx([0, 0.04])
 
 
+def walk(sink: VideoSink, *seqs: int) -> None:
+    for seq in seqs:
+        box = np.array([[40 * seq, 40, 40 * seq + 20, 80]], np.float32)
+        found = Detections(box, np.zeros(1, np.int32), np.ones(1, np.float32), np.array([7], np.int32))
+        frame = Frame("gate", seq, seq / 5, 0.0, 0, np.full((120, 240, 3), 128, np.uint8))
+        sink.publish([Packet(frame, {"yolo": found})])
+
+
+def test_nothing_from_before_a_break_is_drawn_after_it(tmp_path: Path) -> None:
+    whole, broken, fresh = (VideoSink(tmp_path / f"{name}.mp4", "gate", FACTS) for name in ("whole", "broken", "fresh"))
+    walk(whole, 0, 1, 2, 4)
+    walk(broken, 0, 1, 2)
+    broken.forget("yard")
+    broken.forget("gate")
+    walk(broken, 4)
+    walk(fresh, 4)
+    for sink in (whole, broken, fresh):
+        sink.close()
+    last = {name: play(tmp_path / f"{name}.mp4")[1][-1] for name in ("whole", "broken", "fresh")}
+    assert abs(last["broken"] - last["fresh"]).max() < 60 < abs(last["whole"] - last["fresh"]).max()
+
+
 @pytest.mark.parametrize("size", [(121, 160), (120, 161), (121, 161), (1, 1)])
 def test_odd_sizes_grow_by_a_pixel(tmp_path: Path, size: tuple[int, int]) -> None:
     _, images = play(record(tmp_path / "a.mp4", packet(0, 0, size), packet(1, 1, size)))

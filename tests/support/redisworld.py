@@ -15,7 +15,7 @@ import redis
 
 from engines.types import Detections
 from streamer.backoff import Backoff
-from streamer.events import Event, ResultsDropped, SinkState
+from streamer.events import Event, ResultsDropped, ResultsWritten, SinkState
 from streamer.sinks.redis import RedisOptions, RedisSink
 from streamer.types import Frame, Packet
 from streamer.wire import Encoder, NodeFacts
@@ -63,6 +63,12 @@ class Witness:
         return counts
 
     @property
+    def acknowledged(self) -> Counter[tuple[str, float]]:
+        """How often each result, by camera and `captured_at`, was reported as written."""
+        written = (event.results for event in list(self.events) if isinstance(event, ResultsWritten))
+        return Counter((one.camera, one.captured_at) for results in written for one in results)
+
+    @property
     def states(self) -> list[str | None]:
         return [event.error for event in list(self.events) if isinstance(event, SinkState)]
 
@@ -98,12 +104,13 @@ def ids(seqs: Iterable[int]) -> list[str]:
 
 
 class Proxy:
-    """A TCP proxy that cuts its connections after so many bytes to the server."""
+    """A TCP proxy that cuts its connections after so many bytes to the server, or from it."""
 
-    def __init__(self, url: str, cuts: Iterable[int]) -> None:
-        """Each connection takes the next of *cuts* with it; those after the last one are never cut."""
+    def __init__(self, url: str, cuts: Iterable[int | None], replies: Iterable[int | None] = ()) -> None:
+        """Each connection takes the next of *cuts* and of *replies* with it; after the last ones nothing is cut."""
         self._target = ("127.0.0.1", int(url.rsplit(":", 1)[1].split("/")[0]))
-        self._cuts = iter(cuts)
+        self._cuts, self._replies = iter(cuts), iter(replies)
+        self.asked = self.answered = 0  # bytes to the server, and from it
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         self.connections = 0
@@ -121,13 +128,17 @@ class Proxy:
                 client, _ = self._listener.accept()
                 self.connections += 1
                 server = socket.create_connection(self._target)
-                budget = next(self._cuts, None)
-                threading.Thread(target=self._relay, args=(client, server, budget), daemon=True).start()
-                threading.Thread(target=self._relay, args=(server, client, None), daemon=True).start()
+                there, back = next(self._cuts, None), next(self._replies, None)
+                threading.Thread(target=self._relay, args=(client, server, there), daemon=True).start()
+                threading.Thread(target=self._relay, args=(server, client, back), daemon=True).start()
 
     def _relay(self, source: socket.socket, target: socket.socket, budget: int | None) -> None:
         with suppress(OSError):  # the other direction has closed both
             while data := source.recv(65536):
+                if target.getpeername() == self._target:
+                    self.asked += len(data)
+                else:
+                    self.answered += len(data)
                 if budget is not None:
                     target.sendall(data[:budget])
                     budget -= len(data)
