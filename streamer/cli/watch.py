@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -15,8 +16,17 @@ from streamer import client
 from streamer.cli import DONE
 from streamer.cli.console import note, stdout
 from streamer.errors import InputError
-from streamer.exporters.terminal import plain, render, screenshot
-from streamer.stats import CameraStats, Percentiles, SinkStats, Stats
+from streamer.exporters.table import plain, render, screenshot, troubles
+from streamer.stats import (
+    CameraStats,
+    GpuStats,
+    LatencyTarget,
+    NodeStats,
+    Percentiles,
+    ProcessStats,
+    SinkStats,
+    Stats,
+)
 from streamer.urls import redact
 from streamer.wire import Message, Metrics
 
@@ -56,8 +66,8 @@ def _follow(args: argparse.Namespace) -> int:
             if stdout.is_terminal:
                 live.update(Group(render(stats), *_items(newest)), refresh=True)
             else:
-                for name, camera in stats.cameras.items():
-                    stdout.print(plain(name, camera), markup=False, soft_wrap=True)
+                for line in (*(plain(name, camera) for name, camera in stats.cameras.items()), *troubles(stats)):
+                    stdout.print(line, markup=False, soft_wrap=True)
     return DONE
 
 
@@ -71,15 +81,34 @@ def _save(stats: Stats, path: Path) -> None:
 def to_stats(metrics: Metrics, camera: str | None = None) -> Stats:
     """Turn what came over the wire into what the table draws; with *camera*, only that one."""
     return Stats(
-        metrics.at,
-        {name: _camera(c.model_dump()) for name, c in metrics.cameras.items() if camera in (None, name)},
-        {name: SinkStats(sink.error, sink.dropped) for name, sink in metrics.sinks.items()},
+        at=metrics.at,
+        cameras={name: _camera(c.model_dump()) for name, c in metrics.cameras.items() if camera in (None, name)},
+        sinks={name: _sink(sink.model_dump()) for name, sink in metrics.sinks.items()},
+        queues=metrics.queues,
+        batch_size=metrics.batch_size,
+        latency=None if metrics.latency is None else LatencyTarget(**metrics.latency.model_dump()),
+        nodes={name: NodeStats(**node.model_dump()) for name, node in metrics.nodes.items()},
+        process=None if metrics.process is None else ProcessStats(**metrics.process.model_dump()),
+        gpus={number: GpuStats(**gpu.model_dump()) for number, gpu in metrics.gpus.items()},
+        busy=metrics.busy,
     )
 
 
-def _camera(fields: dict[str, object]) -> CameraStats:
-    latency = fields.pop("latency_ms")
-    return CameraStats(**fields, latency_ms=Percentiles(**latency) if isinstance(latency, dict) else None)  # type: ignore[arg-type]  # checked when it was decoded
+def _camera(told: dict[str, Any]) -> CameraStats:
+    return CameraStats(
+        latency_ms=_percentiles(told.pop("latency_ms")),
+        end_to_end_ms=_percentiles(told.pop("end_to_end_ms")),
+        stages_ms={step: Percentiles(**of) for step, of in told.pop("stages_ms").items()},
+        **told,
+    )
+
+
+def _sink(told: dict[str, Any]) -> SinkStats:
+    return SinkStats(end_to_end_ms=_percentiles(told.pop("end_to_end_ms")), **told)
+
+
+def _percentiles(told: dict[str, float] | None) -> Percentiles | None:
+    return Percentiles(**told) if told else None
 
 
 def _items(message: Message | None) -> list[RenderableType]:

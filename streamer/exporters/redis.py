@@ -21,6 +21,7 @@ class RedisExporter:
         """Connect to nothing yet. Raise SinkUnusable when *url* is none of Redis."""
         self._keys = Keys(prefix)
         self._lock = threading.Lock()  # a link serves one caller
+        self._there: frozenset[str] = frozenset()  # cameras that we may have put into the hash
         try:
             self._link = Link(url, timeouts)
         except Refused as error:
@@ -33,13 +34,24 @@ class RedisExporter:
         self.close()
 
     def export(self, stats: Stats) -> None:
-        """Write *stats*. Raise SinkError when Redis does not take them, within the timeouts."""
+        """Write *stats*. Raise SinkError when Redis does not take them, within the timeouts.
+
+        A camera that was removed leaves the hash; what another pipeline has put there stays.
+        """
         add: Command = ("XADD", self._keys.metrics, "MAXLEN", "~", _KEPT, "*", "json", encode_metrics(stats))
         cameras = [part for name, camera in stats.cameras.items() for part in (name, encode_camera(camera, stats.at))]
-        commands = [("HSET", self._keys.cameras, *cameras), add] if cameras else [add]
         try:
             with self._lock:
-                self._write(commands)
+                gone = sorted(self._there - stats.cameras.keys())
+                self._there |= stats.cameras.keys()  # before it is known whether they arrive
+                self._write(
+                    [
+                        *([("HDEL", self._keys.cameras, *gone)] if gone else []),
+                        *([("HSET", self._keys.cameras, *cameras)] if cameras else []),
+                        add,
+                    ]
+                )
+                self._there = frozenset(stats.cameras)
         except LinkError as error:
             raise SinkError(str(error)) from error
 

@@ -19,14 +19,14 @@ Export = Callable[[Stats], None]
 def exporting(read: Callable[[], Stats], export: Export, interval: float = 1.0) -> Iterator[None]:
     """Export what *read* says every *interval* seconds as long as the context lasts, and once more at its end.
 
-    An export that fails is said once, until it works again; the pipeline goes on.
+    An attempt that fails is said once, until one works again; the pipeline goes on, and so do the attempts.
     """
     over = threading.Event()
-    attempt = _Attempt(export)
+    attempt = _Attempt(read, export)
 
     def work() -> None:
         while not over.wait(interval):
-            attempt(read())
+            attempt()
 
     thread = threading.Thread(target=work, name="export", daemon=True)
     thread.start()
@@ -35,20 +35,28 @@ def exporting(read: Callable[[], Stats], export: Export, interval: float = 1.0) 
     finally:
         over.set()
         thread.join()
-        attempt(read())
+        attempt()
 
 
 class _Attempt:
-    def __init__(self, export: Export) -> None:
-        self._export = export
-        self._failing = False
+    """One export, tried again and again."""
 
-    def __call__(self, stats: Stats) -> None:
+    def __init__(self, read: Callable[[], Stats], export: Export) -> None:
+        self._read, self._export = read, export
+        self._said: type[Exception] | None = None  # what went wrong the last time
+
+    def __call__(self) -> None:
         try:
-            self._export(stats)
-        except (SinkError, OSError) as error:  # OSError: the terminal is gone
-            if not self._failing:
-                log.warning("figures cannot be exported: %s", error)
-            self._failing = True
+            self._export(self._read())
+        except Exception as error:  # noqa: BLE001 - figures are never worth a pipeline: said, and tried again
+            if type(error) is not self._said:
+                self._say(error)
+            self._said = type(error)
             return
-        self._failing = False
+        self._said = None
+
+    def _say(self, error: Exception) -> None:
+        if isinstance(error, SinkError | OSError):  # OSError: the terminal is gone
+            log.warning("figures cannot be exported: %s", error)
+        else:
+            log.error("figures cannot be exported, by a fault of the streamer's own: %s", error, exc_info=error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
@@ -21,7 +21,7 @@ class PercentilesMs(Wire):
 
 
 class CameraMetrics(Wire):
-    """One camera. Counts run from the pipeline's start; rates and latencies cover the last ten seconds."""
+    """One camera. Counts run from its start; rates and latencies cover the last ten seconds."""
 
     state: str
     error: str | None = None
@@ -34,6 +34,8 @@ class CameraMetrics(Wire):
     reconnects: int = 0
     latency_ms: PercentilesMs | None = None
     seen: dict[str, int] = Field(default_factory=dict)
+    end_to_end_ms: PercentilesMs | None = None
+    stages_ms: dict[str, PercentilesMs] = Field(default_factory=dict)
 
 
 class SinkMetrics(Wire):
@@ -41,6 +43,45 @@ class SinkMetrics(Wire):
 
     error: str | None = None
     dropped: int = 0
+    written: int = 0
+    end_to_end_ms: PercentilesMs | None = None
+
+
+class NodeMetrics(Wire):
+    """One node; *shed* counts pieces of its own work, such as clips, that it left out."""
+
+    shed: int = 0
+
+
+class LatencyMetrics(Wire):
+    """The latency target: whether it is held, and what is done for it."""
+
+    target_ms: float | None = None
+    held: bool = True
+    detail: str = ""
+
+
+class ProcessMetrics(Wire):
+    """The process: CPU as a share of one core, memory in bytes; *machine_cpu* is a share of all cores."""
+
+    cpu_seconds: float = 0.0
+    cpu: float = 0.0
+    rss: int = 0
+    threads: int = 0
+    files: int = 0
+    started: float = 0.0
+    machine_cpu: float = 0.0
+
+
+class GpuMetrics(Wire):
+    """One GPU: shares from 0 to 1, bytes, degrees Celsius; null is what its driver does not tell."""
+
+    name: str
+    busy: float | None = None
+    decoder_busy: float | None = None
+    memory_used: int | None = None
+    memory_total: int | None = None
+    temperature: float | None = None
 
 
 class Metrics(Wire):
@@ -50,11 +91,19 @@ class Metrics(Wire):
     at: float  # Unix seconds
     cameras: dict[str, CameraMetrics] = Field(default_factory=dict)
     sinks: dict[str, SinkMetrics] = Field(default_factory=dict)
+    queues: dict[str, int] = Field(default_factory=dict)
+    batch_size: float | None = None
+    latency: LatencyMetrics | None = None
+    nodes: dict[str, NodeMetrics] = Field(default_factory=dict)
+    process: ProcessMetrics | None = None
+    gpus: dict[str, GpuMetrics] = Field(default_factory=dict)
+    busy: dict[str, float] = Field(default_factory=dict)
 
 
 def encode_metrics(stats: Stats) -> bytes:
     """Return an entry of the stream `metrics`."""
-    return to_json({"schema": SCHEMA, **asdict(stats)}, inf_nan_mode="null")
+    told = {one.name: getattr(stats, one.name) for one in fields(stats) if one.name != "histograms"}
+    return to_json({"schema": SCHEMA, **told}, inf_nan_mode="null")
 
 
 def encode_camera(stats: CameraStats, at: float) -> bytes:

@@ -15,8 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from streamer.exporters.terminal import LiveTable, ProcessProgress, plain, render, screenshot
-from streamer.stats import CameraStats, Percentiles, SinkStats, Stats
+from streamer.exporters.table import plain, render, screenshot
+from streamer.exporters.terminal import LiveTable, ProcessProgress
+from streamer.stats import (
+    CameraStats,
+    GpuStats,
+    LatencyTarget,
+    NodeStats,
+    Percentiles,
+    ProcessStats,
+    SinkStats,
+    Stats,
+)
 
 GATE = CameraStats(
     "running",
@@ -76,7 +86,7 @@ def pipe() -> tuple[Console, io.StringIO]:
 def test_a_camera_in_one_row(width: int) -> None:
     lines = shown(STATS, width)
     assert all(len(line) <= width for line in lines)
-    assert row(lines, "camera") == "camera state FPS in FPS out dropped p50/95/99 ms seen"
+    assert row(lines, "camera") == "camera state FPS in out dropped p50/95/99 ms seen"
     assert row(lines, "gate") == "gate running 25.0 24.9 13 9.3/18/103 person 5, car 2"
 
 
@@ -88,6 +98,49 @@ def test_what_is_wrong_is_said_below(width: int) -> None:
     assert "redis: localhost:6379 refuses the connection" in text
     assert "redis: 120 results were given up" in text
     assert "writing to jsonl:gate.jsonl" in text
+
+
+BUSY = replace(
+    STATS,
+    cameras={
+        "front-entrance": replace(GATE, end_to_end_ms=Percentiles(131.2, 188.0, 240.7), dropped={"late": 1203}),
+        "yard": CameraStats("paused", dropped={"paused": 2}),
+    },
+    queues={"camera front-entrance": 2, "stage yolo": 1, "publish": 0},
+    batch_size=5.34,
+    latency=LatencyTarget(150.0, True, "150 ms held: yolo on one frame in 2"),
+    nodes={"actions": NodeStats(12)},
+    process=ProcessStats(812.5, 1.43, 812_000_000, 41, 88, 1_790_000_000.0, 0.72),
+    gpus={"0": GpuStats("H200", 0.61, None, 3_100_000_000, 139_000_000_000, 45.0), "1": GpuStats("lost")},
+)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_everything_at_once_still_fits(width: int) -> None:
+    lines = shown(BUSY, width)
+    assert all(len(line) <= width for line in lines)
+    assert row(lines, "camera") == "camera state FPS in out dropped p50/95/99 ms end to end seen"
+    assert row(lines, "front-entr").startswith("front-entra… running 25.0 24.9 1203 9.3/18/103 131/188/241 person 5,")
+    assert row(lines, "yard") == "yard paused 0.0 0.0 2"
+    text = " ".join(" ".join(lines).split())
+    for said in (
+        "batches of 5.3; waiting: camera front-entrance 2, stage yolo 1; dropped: late 1203, paused 2; left out: act",
+        "latency: 150 ms held: yolo on one frame in 2",
+        "process: 143% CPU of a core, 812 MB, 41 threads, 88 files; machine: 72% CPU; GPU 0: 61%, 3.1 of 139 GB, 45",
+        "GPU 1: tells nothing",
+    ):
+        assert said in text
+
+
+def test_the_latency_target_in_its_own_words_or_ours() -> None:
+    missed = replace(BUSY, latency=LatencyTarget(150.0, False, "150 ms cannot be held: take fewer cameras"))
+    assert "latency: 150 ms cannot be held: take fewer cameras" in shown(missed, 80)
+    silent = replace(BUSY, latency=LatencyTarget(150.0))
+    assert "latency: the target of 150 ms is held" in shown(silent, 80)
+
+
+def test_a_state_that_only_a_newer_streamer_knows_is_shown() -> None:
+    assert "resting" in shown(Stats(0, {"a": CameraStats("resting")}), 80)[-1]  # type: ignore[arg-type]  # the point
 
 
 def test_long_names_leave_room_for_the_figures() -> None:
@@ -122,7 +175,7 @@ def test_markup_in_names_is_text() -> None:
 
 def test_a_line_for_a_log() -> None:
     assert plain("gate", GATE) == (
-        "gate: running, 25.0 FPS in, 24.9 out, 13 dropped, latency 9.3/18/103 ms, person 5, car 2"
+        "gate: running, 25.0 FPS in, 24.9 out, 13 dropped (late 12, corrupt 1), latency 9.3/18/103 ms, person 5, car 2"
     )
     assert plain("garage", GARAGE).endswith(
         "0 dropped; rtsp://***@10.0.0.5/stream1 cannot be opened: Connection refused; 3 frames could not be decoded"
