@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from engines.crops import Fit, Rect, around, cut_flow, cut_image, middle_and_size, whole
 from engines.geometry import Size
 from engines.types import Detections, Flow
-from streamer.stages.crops import Fit, Rect, around, cut_flow, cut_image, middle_and_size, whole
 from streamer.stages.rings import Ring, Sample, Ticks
 from streamer.types import Frame, Packet, Port, Window, Windows
 

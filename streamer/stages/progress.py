@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from engines.types import Float
-from streamer.types import ActionEnded, ActionStarted
+from engines.types import Float, Scores
+from streamer.types import Action, ActionEnded, Actions, ActionStarted, Window
 
 _LOST = 60.0  # seconds of media time after which somebody whose end nobody told is gone
+_CAMERAS = 1024  # that have something to tell: those that went without another packet are let go, oldest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +87,44 @@ class Progress:
     def end_all(self) -> list[ActionEnded]:
         """Let everybody go, as when a stream breaks."""
         return [event for track in [*self._doing] for event in self.end(track)]
+
+
+@dataclass(slots=True, eq=False)
+class _Untold:
+    items: list[Action] = field(default_factory=list)
+    events: list[ActionStarted | ActionEnded] = field(default_factory=list)
+
+
+class News:
+    """What the next packet of each camera has to tell: what its windows showed, and what started and ended."""
+
+    def __init__(self, options: ActionOptions) -> None:
+        self._progress: defaultdict[str, Progress] = defaultdict(lambda: Progress(options))  # by camera
+        self._untold: defaultdict[str, _Untold] = defaultdict(_Untold)  # by camera
+
+    def scored(self, camera: str, window: Window, scores: Scores, pts: float) -> None:
+        """Take the scores of a window that was complete at *pts*; those of one track come in order."""
+        progress, untold = self._progress[camera], self._untold[camera]
+        smoothed = Scores(progress.smoothed(window.track_id, scores.probs, pts))
+        untold.items.append(Action(window.track_id, window.first_seq, window.last_seq, smoothed))
+        untold.events += progress.changes(window.track_id)
+
+    def gone(self, camera: str, tracks: Iterable[int | None], pts: float) -> None:
+        """End what *tracks* were doing, and whoever was lost long before *pts*."""
+        progress, untold = self._progress[camera], self._untold[camera]
+        for track in (*tracks, *progress.lost(pts)):
+            untold.events += progress.end(track)
+
+    def broken(self, camera: str) -> None:
+        """End all that a camera's objects were doing: its stream broke."""
+        if camera in self._progress:
+            self._untold[camera].events += self._progress.pop(camera).end_all()
+        while len(self._untold) > _CAMERAS:
+            self._untold.pop(next(iter(self._untold)))
+
+    def take(self, camera: str) -> Actions | None:
+        """Return what is to be told of a camera, once; None when that is nothing."""
+        untold = self._untold.pop(camera, None)
+        if untold is None or not (untold.items or untold.events):
+            return None
+        return Actions(tuple(untold.items), tuple(untold.events))

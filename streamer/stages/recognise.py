@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from engines.types import Clip, Scores
-from streamer.stages.progress import ActionOptions, Progress
-from streamer.types import Action, ActionEnded, Actions, ActionStarted, Packet, Port, Windows
+from streamer.stages.progress import ActionOptions, News
+from streamer.types import Actions, Packet, Port, Windows
 
 _NONE = Windows()
 
@@ -25,21 +24,19 @@ class Recognise:
     """Score the windows that are complete, those of all cameras in one batch; scores are smoothed for each track.
 
     A packet gains a value where a window was scored, or where an action has started or ended. What ended with a break
-    in the stream is told with the camera's next packet.
+    in the stream is told with the camera's next packet. Frames wait for the model: see `Aside` for where they must not.
     """
 
     def __init__(
         self, model: Scorer, clips: Port[Windows], writes: Port[Actions], options: ActionOptions | None = None
     ) -> None:
-        self._model, self._clips, self._writes = model, clips, writes
-        options = options or ActionOptions()
-        self._progress: defaultdict[str, Progress] = defaultdict(lambda: Progress(options))  # by camera
-        self._owed: dict[str, list[ActionEnded]] = {}  # by camera: what its next packet has to tell
+        self.model, self.clips, self._writes = model, clips, writes
+        self.news = News(options or ActionOptions())
         self._broken: list[str] = []  # cameras, until the packets before their break are done
 
     @property
     def reads(self) -> tuple[Port[Any], ...]:
-        return (self._clips,)
+        return (self.clips,)
 
     @property
     def writes(self) -> Port[Actions]:
@@ -47,12 +44,12 @@ class Recognise:
 
     def process(self, packets: Sequence[Packet]) -> Sequence[Packet]:
         clips = self._complete(packets)
-        return self._put(packets, self._taken(), self._model(clips) if clips else [])
+        return self._put(packets, self._taken(), self.model(clips) if clips else [])
 
     def begin(self, packets: Sequence[Packet]) -> Callable[[], Sequence[Packet]]:
         """Begin with packets while the model works on those before."""
         clips, broken = self._complete(packets), self._taken()
-        finish = self._model.begin(clips) if clips else list[Scores]
+        finish = self.model.begin(clips) if clips else list[Scores]
         return lambda: self._put(packets, broken, finish())
 
     def forget(self, camera: str) -> None:
@@ -60,10 +57,15 @@ class Recognise:
         self._broken.append(camera)
 
     def close(self) -> None:
-        self._model.close()
+        self.model.close()
+
+    def tell(self, packet: Packet) -> Packet:
+        """Put what is new of the packet's camera."""
+        news = self.news.take(packet.frame.camera)
+        return packet if news is None else packet.put(self._writes, news)
 
     def _complete(self, packets: Sequence[Packet]) -> list[Clip]:
-        return [window.clip for packet in packets for window in (packet.get(self._clips) or _NONE).items]
+        return [window.clip for packet in packets for window in (packet.get(self.clips) or _NONE).items]
 
     def _taken(self) -> list[str]:
         broken, self._broken = self._broken, []
@@ -71,21 +73,14 @@ class Recognise:
 
     def _put(self, packets: Sequence[Packet], broken: Sequence[str], scores: Sequence[Scores]) -> Sequence[Packet]:
         for camera in broken:
-            if camera in self._progress and (ended := self._progress.pop(camera).end_all()):
-                self._owed[camera] = ended
+            self.news.broken(camera)
         rest = iter(scores)
         return [self._told(packet, rest) for packet in packets]
 
     def _told(self, packet: Packet, scores: Iterator[Scores]) -> Packet:
-        windows, camera, pts = packet.get(self._clips), packet.frame.camera, packet.frame.pts
-        events: list[ActionStarted | ActionEnded] = [*self._owed.pop(camera, ())]
-        items: list[Action] = []
+        windows, camera, pts = packet.get(self.clips), packet.frame.camera, packet.frame.pts
         if windows is not None:
-            progress = self._progress[camera]
-            for track in (*windows.gone, *progress.lost(pts)):
-                events += progress.end(track)
+            self.news.gone(camera, windows.gone, pts)
             for window in windows.items:
-                smoothed = Scores(progress.smoothed(window.track_id, next(scores).probs, pts))
-                items.append(Action(window.track_id, window.first_seq, window.last_seq, smoothed))
-                events += progress.changes(window.track_id)
-        return packet.put(self._writes, Actions(tuple(items), tuple(events))) if items or events else packet
+                self.news.scored(camera, window, next(scores), pts)
+        return self.tell(packet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moving import field, inner, moved, packet, shift, texture, tracked, turn
 
+from engines.crops import Box, Rect, around, cut_flow, cut_image, middle_and_size, whole
 from engines.types import Detections, Float, Flow, Image
 from streamer.stages import clips as clips_module
 from streamer.stages.clips import ClipOptions, ClipPorts, Clips
-from streamer.stages.crops import Box, Rect, around, cut_flow, cut_image, middle_and_size, whole
 from streamer.stages.rings import Ring, Ticks
 from streamer.types import Packet, Port, Window, Windows
 
@@ -191,6 +192,36 @@ def test_clips_around_objects_are_slices_too() -> None:
         expected = [pixels[i, 2 * i : 2 * i + 16, 70:94] for i in range(window.first_seq, window.last_seq + 1)]
         np.testing.assert_array_equal(window.clip.rgb, expected)
     assert gone(out) == [(20, (2,))]
+
+
+@settings(deadline=None)
+@given(
+    length=st.integers(1, 6),
+    stride=st.integers(1, 9),
+    count=st.integers(1, 12),
+    first_id=st.integers(1, 50),
+    cut=st.integers(1, 7),
+)
+def test_objects_that_appear_together_take_turns_after_their_first_windows(
+    length: int, stride: int, count: int, first_id: int, cut: int
+) -> None:
+    """Whatever the numbers and however frames are cut into batches; what a window holds is a slice of the video."""
+    total = length + 5 * stride
+    pixels, ids = video(total, (20, 30)), list(range(first_id, first_id + count))
+    packets = frames(pixels, tracks=[tracked([(2, 2, 26, 18)] * count, ids)] * total)
+    stage = objects(length=length, stride=stride)
+    out = [done for start in range(0, total, cut) for done in stage.process(packets[start : start + cut])]
+    found = windows(out)
+    for window in found:
+        np.testing.assert_array_equal(window.clip.rgb, pixels[window.first_seq : window.last_seq + 1, 2:18, 2:26])
+    for track in ids:
+        ends = [window.last_seq for window in found if window.track_id == track]
+        steps = np.diff(ends).tolist()
+        assert ends[0] == length - 1  # no later than ever
+        assert stride / 2 <= steps[0] <= 1.5 * stride
+        assert set(steps[1:]) == {stride}
+    settled = Counter(window.last_seq for window in found if window.last_seq > length + 1.5 * stride)
+    assert max(settled.values()) == -(-count // stride)
 
 
 def test_a_moment_out_of_sight_is_filled_and_a_longer_one_is_not() -> None:

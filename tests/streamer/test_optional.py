@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from worlds import DETECTIONS, ManualClock, counting
 
 from engines.errors import ModelError
 from engines.types import Detections
+from streamer.events import Event, WorkShed
 from streamer.pipeline import Pipeline
 from streamer.sinks.memory import MemorySink
 from streamer.stages.base import Overlapping, Stage
@@ -20,6 +21,10 @@ from streamer.types import Frame, Packet, Port
 def packets(count: int = 2) -> list[Packet]:
     image = np.zeros((4, 4, 3), np.uint8)
     return [Packet(Frame("gate", seq, seq / 10, 0.0, 0, image)) for seq in range(count)]
+
+
+def replace_camera(packet: Packet, camera: str) -> Packet:
+    return replace(packet, frame=replace(packet.frame, camera=camera))
 
 
 @dataclass
@@ -128,6 +133,37 @@ def test_what_has_begun_is_finished_though_the_one_before_failed() -> None:
     assert inner.finished == 2
 
 
+@pytest.mark.parametrize(("make", "late"), [(Moody, False), (MoodyOverlapping, False), (MoodyOverlapping, True)])
+def test_every_packet_that_goes_without_is_counted(make: type[Moody], late: bool) -> None:
+    clock, seen, inner = ManualClock(), list[Event](), make(broken=True)
+    stage = optional(inner, clock, seen.append)
+
+    def send(given: list[Packet]) -> None:
+        if isinstance(inner, MoodyOverlapping):
+            assert isinstance(stage, Overlapping)
+            inner.late = late
+            stage.begin(given)()
+        else:
+            stage.process(given)
+
+    send([*packets(2), replace_camera(packets(1)[0], "yard")])
+    send(packets(3))  # at rest
+    assert seen == [WorkShed("yolo", "gate", 2), WorkShed("yolo", "yard", 1), WorkShed("yolo", "gate", 3)]
+    inner.broken = False
+    clock.advance(31)
+    send(packets())
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("make", [Moody, MoodyOverlapping])
+def test_of_somebodys_own_code_everything_is_borne_when_asked_for(
+    make: type[Moody], caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = optional(make(broken=True, error=KeyError), ManualClock(), bears=(Exception,))
+    assert not has_value(stage.process(packets()))
+    assert "node yolo rests" in caplog.text
+
+
 @pytest.mark.parametrize("make", [Moody, MoodyOverlapping])
 def test_a_bug_is_not_borne(make: type[Moody]) -> None:
     stage: Stage = optional(make(broken=True, error=ZeroDivisionError))
@@ -141,3 +177,18 @@ def test_the_other_nodes_go_on() -> None:
     Pipeline([counting("gate", 5)], stages, [sink]).run()
     assert len(sink.packets) == 5
     assert all(p.get(other) is not None and p.get(DETECTIONS) is None for p in sink.packets)
+
+
+@dataclass
+class Forgetful(Moody):
+    """A stage that cannot forget."""
+
+    def forget(self, camera: str) -> None:
+        raise self.error("no such camera")
+
+
+def test_one_that_fails_to_forget_rests_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    stage = optional(Forgetful(), ManualClock())
+    stage.forget("gate")
+    assert all(packet.get(DETECTIONS) is None for packet in stage.process(packets()))
+    assert "node yolo rests for half a minute: no such camera" in caplog.text

@@ -2,69 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from moving import packet
+from windowed import ACTIONS, CLIPS, RAW, Reads, plain, short, told, window, with_clips
 
-from engines.types import Clip, Scores
-from streamer.stages.progress import ActionOptions, Progress
+from streamer.stages.progress import ActionOptions, News, Progress
 from streamer.stages.recognise import Recognise
-from streamer.types import ActionEnded, Actions, ActionStarted, Packet, Port, Window, Windows
-
-CLIPS, ACTIONS = Port("clips", Windows), Port("actions", Actions)
-IMAGE = np.zeros((4, 4, 3), np.uint8)
-RAW = ActionOptions(smooth=0, start=0.6, stop=0.4)
-
-
-@dataclass
-class Reads:
-    """A model that sees how likely the first of two classes is: by the level of the clip."""
-
-    batches: list[int] = field(default_factory=list)
-
-    def __call__(self, clips: Sequence[Clip]) -> list[Scores]:
-        self.batches.append(len(clips))
-        shares = [float(clip.rgb[0, 0, 0, 0]) / 100 for clip in clips]
-        return [Scores(np.array([share, 1 - share], np.float32)) for share in shares]
-
-    def begin(self, clips: Sequence[Clip]) -> Callable[[], list[Scores]]:
-        done = self(clips)
-        return lambda: done
-
-    def close(self) -> None:
-        self.batches.append(-1)
-
-
-def window(share: float, track: int | None = None, seq: int = 0) -> Window:
-    level = round(share * 100)
-    return Window(track, max(0, seq - 3), seq, Clip(np.full((4, 2, 2, 3), level, np.uint8)))
-
-
-def with_clips(seq: int, *items: Window, camera: str = "gate", gone: tuple[int | None, ...] = ()) -> Packet:
-    return packet(IMAGE, seq, camera, clips=Windows(items, gone))
-
-
-def plain(seq: int, camera: str = "gate") -> Packet:
-    return packet(IMAGE, seq, camera)
-
-
-def told(packets: Sequence[Packet]) -> list[ActionStarted | ActionEnded]:
-    values = [one.get(ACTIONS) for one in packets]
-    return [event for value in values if value is not None for event in value.events]
-
-
-def short(packets: Sequence[Packet]) -> list[tuple[int, str, int | None, int]]:
-    """Events as (seq of the packet, verb, track, class)."""
-    return [
-        (one.frame.seq, type(event).__name__.removeprefix("Action"), event.track_id, event.class_id)
-        for one in packets
-        for event in told([one])
-    ]
+from streamer.types import ActionEnded
 
 
 def stage(options: ActionOptions = RAW, model: Reads | None = None) -> Recognise:
@@ -178,3 +124,12 @@ def test_memory_stays_bounded_however_many_come_and_nobody_says_they_are_gone() 
         assert progress.remembered <= 8
     last = node.process([with_clips(50_000, window(0.9, 1))])
     assert 0 < len(short(last)) <= 8
+
+
+def test_what_cameras_that_went_for_good_would_have_told_is_bounded() -> None:
+    news, found = News(RAW), window(0.9)
+    for index in range(1200):
+        news.scored(f"camera {index}", found, Reads()([found.clip])[0], 0.0)
+        news.broken(f"camera {index}")
+    told_of = [news.take(f"camera {index}") is not None for index in range(1200)]
+    assert told_of == [False] * 176 + [True] * 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,6 +58,17 @@ def around(box: Box, margin: float, image: Size, clip: Size) -> Rect:
 
 def _within(start: float, length: int, limit: int) -> int:
     return min(max(round(start), 0), limit - length) if length <= limit else (limit - length) // 2
+
+
+def smoothed(before: Box, box: Box, passed: float, smooth: float) -> Box:
+    """Smooth a box over the *passed* seconds: its size by the time constant *smooth*, its place by a quarter of it.
+
+    Sizes change slowly and places do not; a place that lags behind would lose the object.
+    """
+    if not smooth:
+        return box
+    place, size = -math.expm1(-4 * passed / smooth), -math.expm1(-passed / smooth)
+    return before + (box - before) * (place, place, size, size)
 
 
 def cut_image(image: Image, rect: Rect, size: Size) -> Image:
