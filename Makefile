@@ -6,7 +6,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 PROJECT := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench clean
+.PHONY: help venv demo test check bench soak clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 18
@@ -44,6 +44,9 @@ check: $(VENV)/.installed-test  ## lint, types and tests
 
 bench: $(VENV)/.installed-test  ## measure end to end, as ratios in one run (fetches weights once)
 	$(BIN)/python benchmarks/end_to_end.py
+
+soak: $(VENV)/.installed-test  ## twenty minutes of dying cameras and a dying Redis; nothing may grow, get lost or come twice
+	STREAMER_SOAK=1200 $(BIN)/python -m pytest -s tests/faults/test_soak.py
 
 clean:  ## remove the environment and every cache in this folder
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

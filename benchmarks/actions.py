@@ -78,7 +78,7 @@ def opened(nodes: str, prefer: list[str], video: Path) -> Iterator[Callable[[], 
         def run() -> MemorySink:
             sink = MemorySink()
             sources = build.make_sources({"clip": config.Camera(url=str(video))}, lambda _: None)
-            Pipeline(sources, graph.stages, [sink], build.make_limits(settings.limits)).run()
+            Pipeline(sources, graph.stages, [sink], build.make_limits(settings)).run()
             for stage in graph.stages:
                 stage.forget("clip")
             return sink

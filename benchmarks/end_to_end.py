@@ -24,8 +24,8 @@ from pathlib import Path
 
 import av
 import cv2
-import numpy as np
 import redis
+from plain import PlainDetector
 
 from engines.build.graph import material
 from engines.load import Upkeep, open_first, preprocess_spec
@@ -96,39 +96,15 @@ def raw_engine(video: Path) -> Iterator[Callable[[int], int]]:
     runtime.close()
 
 
-def plain_loop(video: Path, frames: int, session: object, client: redis.Redis) -> int:
+def plain_loop(video: Path, frames: int, detect: PlainDetector, client: redis.Redis) -> int:
     """What one writes without us: OpenCV reads, ONNX Runtime infers, NumPy decodes, one XADD a frame."""
-    labels = find(MODEL).labels
-    grids, strides = zip(*(_grid(416 // s, s) for s in (8, 16, 32)), strict=True)
-    grid, stride = np.concatenate(grids), np.concatenate(strides)
     capture = cv2.VideoCapture(str(video))
     for seq in range(frames):
         ok, image = capture.read()
         if not ok:
             return seq
-        ratio = min(416 / image.shape[0], 416 / image.shape[1])
-        small = cv2.resize(image, (int(image.shape[1] * ratio), int(image.shape[0] * ratio)))
-        padded = np.full((416, 416, 3), 114, np.uint8)
-        padded[: small.shape[0], : small.shape[1]] = small
-        feed = np.ascontiguousarray(padded.transpose(2, 0, 1)[None], np.float32)
-        (output,) = session.run(None, {"images": feed})  # type: ignore[attr-defined]  # typed as object: optional extra
-        centre = (output[0, :, :2] + grid) * stride
-        size = np.exp(output[0, :, 2:4]) * stride
-        scores = output[0, :, 4:5] * output[0, :, 5:]
-        classes = scores.argmax(1)
-        best = scores.max(1)
-        boxes = np.concatenate([centre - size / 2, size], 1) / ratio
-        kept = cv2.dnn.NMSBoxesBatched(boxes.tolist(), best.tolist(), classes.tolist(), 0.3, 0.45)
-        items = [
-            {"box": boxes[i].tolist(), "label": labels[classes[i]], "confidence": float(best[i])} for i in list(kept)
-        ]
-        client.xadd("plain", {"json": json.dumps({"seq": seq, "items": items})}, maxlen=10_000)
+        client.xadd("plain", {"json": json.dumps({"seq": seq, "items": detect(image)})}, maxlen=10_000)
     return frames
-
-
-def _grid(cells: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
-    ys, xs = np.mgrid[:cells, :cells]
-    return np.stack([xs.ravel(), ys.ravel()], 1), np.full((cells * cells, 1), stride)
 
 
 @contextmanager
@@ -147,7 +123,7 @@ def streamer_process(video: Path, url: str) -> Iterator[Callable[[], int]]:
                 (Path(folder) / "out.jsonl").unlink(missing_ok=True)
                 sources = build.make_sources(cameras, lambda _: None)
                 with build.open_sinks(settings.publish, build.Outlet(graph.facts, ("clip",), live=False)) as sinks:
-                    Pipeline(sources, graph.stages, sinks, build.make_limits(settings.limits)).run()
+                    Pipeline(sources, graph.stages, sinks, build.make_limits(settings)).run()
                 return sum(1 for _ in (Path(folder) / "out.jsonl").open())
 
             yield run
@@ -174,11 +150,7 @@ def main() -> None:
     args = parser.parse_args()
     video = args.video or sample_clip()
 
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(locate(find(MODEL)), options, providers=["CPUExecutionProvider"])
+    detect = PlainDetector(MODEL)
     cores = len(os.sched_getaffinity(0))
     frames = decode(video, 1_000_000)
     print(f"{video.name}: {frames} frames; {cores} cores; {args.rounds} rounds")
@@ -188,7 +160,7 @@ def main() -> None:
             "decode alone": lambda: decode(video, frames),
             "engine alone": lambda: engine(frames),
             "streamer process into Redis": process,
-            "OpenCV loop + ONNX Runtime": lambda: plain_loop(video, frames, session, client),
+            "OpenCV loop + ONNX Runtime": lambda: plain_loop(video, frames, detect, client),
         }
         for job in jobs.values():
             job()  # caches warm, engines settled

@@ -12,9 +12,13 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import settings
 
 from streamer.embedded import EmbeddedRedis
 from streamer.errors import SinkUnusable
+
+settings.register_profile("streamer", deadline=None)  # machines are shared: a slow example is no fault
+settings.load_profile("streamer")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,16 +14,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Each module may import from its own row and the rows above it.
 STREAMER_LAYERS: list[set[str]] = [
-    {"types", "errors", "events", "clock", "stats", "urls", "backoff"},
+    {"types", "notes", "errors", "events", "clock", "stats", "health", "urls", "backoff", "logs", "systemd", "plugins"},
     {"sources"},
-    {"mailbox"},
+    {"mailbox", "intake", "flight", "crew"},
     {"batcher", "grabber", "ledger"},
     {"stages"},
     {"wire", "draw"},
     {"sinks", "embedded"},
     {"monitor", "exporters"},
     {"graph", "config"},
-    {"publisher", "pipeline", "build"},
+    {"fleet", "governor", "publisher", "pipeline", "build", "control", "reload", "service"},
     {"client"},
     {"cli", "__main__"},
 ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import cv2
 
+from engines.download import Unreachable
 from engines.errors import EngineError
 from engines.load import Upkeep
 from engines.runtimes.base import Goal
@@ -17,9 +18,11 @@ from streamer import config
 from streamer.build.clips import plan_clips
 from streamer.build.facts import find_facts
 from streamer.build.models import find_manifests
-from streamer.build.openers import OPENERS, Opened, Workshop
+from streamer.build.openers import Opened, Workshop, opener_of
 from streamer.errors import InputError
+from streamer.events import Observer, ignore
 from streamer.stages.base import Stage
+from streamer.stages.every import every
 from streamer.stages.optional import optional
 from streamer.wire import NodeFacts
 
@@ -42,19 +45,26 @@ class Graph:
 
 @contextmanager
 def open_graph(
-    settings: config.Pipeline, goal: Goal, progress: Progress, upkeep: Upkeep | None = None
+    settings: config.Pipeline,
+    goal: Goal,
+    progress: Progress,
+    upkeep: Upkeep | None = None,
+    observer: Observer = ignore,
+    *,
+    live: bool = False,
 ) -> Iterator[Graph]:
     """Open every node; close them all at the end. An optional one that cannot be opened is left out, and said so.
 
-    Every name is looked up before the first model is opened. Engines that are missing are built as
-    *upkeep* says. Raises InputError when a model cannot be had or opened.
+    When *live*, what may take its time works beside the frames; *observer* is told of work that is left out. Every name
+    is looked up before the first model is opened. Engines that are missing are built as *upkeep* says. Raises
+    InputError when a model cannot be opened, Unreachable when its weights cannot be fetched.
     """
     if not settings.nodes:
         raise InputError("the pipeline has no nodes: nothing would be done with its frames; add one under 'nodes'")
     cv2.setNumThreads(1)  # a pipeline has a thread for each step already: OpenCV's own would take cores from the models
     manifests = find_manifests(settings)
     clips = plan_clips(settings, manifests)
-    workshop = Workshop(settings, goal, progress, upkeep or Upkeep(), manifests, clips)
+    workshop = Workshop(settings, goal, progress, upkeep or Upkeep(), manifests, clips, observer, live)
     with ExitStack() as stack:
         opened: dict[str, Opened] = {}
         for name, node in settings.nodes.items():
@@ -75,19 +85,29 @@ def _open_node(name: str, node: config.Node, workshop: Workshop) -> Opened | Non
     """Open one node; None for an optional one that cannot be opened."""
     try:
         with _naming(name):
-            opened = OPENERS[type(node)](name, node, workshop)
-    except InputError as error:
+            opened = opener_of(node)(name, node, workshop)
+    except (InputError, Unreachable) as error:
         if not node.optional:
             raise
         log.warning("%s; the node is optional and left out", error)
         return None
-    return replace(opened, stage=optional(opened.stage)) if node.optional else opened
+    stage = opened.stage
+    if node.optional:
+        stage = optional(stage, observer=workshop.observer, bears=opened.bears)
+    if opened.every is not None:
+        stage = every(opened.every, stage)
+    return replace(opened, stage=stage)
 
 
 @contextmanager
 def _naming(node: str) -> Iterator[None]:
-    """Before anything has started, what is wrong with a model is wrong input: say whose it is."""
+    """Before anything has started, what is wrong with a model is wrong input: say whose it is.
+
+    Not so a download that fails: a machine that starts before its network does well to try again.
+    """
     try:
         yield
+    except Unreachable as error:
+        raise Unreachable(f"node {node}: {error}") from error
     except EngineError as error:
         raise InputError("\n".join(f"node {node}: {line}" for line in str(error).splitlines())) from error

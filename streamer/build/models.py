@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from engines.classical import METHODS
 from engines.errors import ManifestError
 from engines.manifest import Manifest, Task, find, names
+from engines.world import CLASSES
 from engines.yamlsource import suggest
 from streamer import config
 from streamer.errors import InputError
@@ -70,13 +71,15 @@ def _check_classes(node: config.FindObjects, manifest: Manifest, at: str) -> Non
 
 
 def find_labels(settings: config.Pipeline, manifests: Mapping[str, Manifest]) -> dict[str, tuple[str, ...]]:
-    """Name the classes of every node: of its model, or of the node whose objects it follows."""
+    """Name the classes of every node: of its model, or of the first node that it reads and that has some."""
     labels: dict[str, tuple[str, ...]] = {}
     for name, node in settings.nodes.items():  # in graph order
         if name in manifests:
             labels[name] = manifests[name].labels
-        elif isinstance(node, config.Track):
-            labels[name] = labels[node.detections]
-        elif isinstance(node, config.Lines | config.Zones):
-            labels[name] = labels[node.tracks]
+        elif isinstance(node, config.Truth):
+            labels[name] = CLASSES
+        elif isinstance(node, config.Python) and node.contract.labels:
+            labels[name] = node.contract.labels
+        else:
+            labels[name] = next((labels[read] for read in node.sources() if labels.get(read)), ())
     return labels

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from streamer import config
 from streamer.errors import InputError, SinkError, SinkUnusable
@@ -45,7 +45,11 @@ class Outlet:
 def open_sinks(wanted: Sequence[config.Publish], outlet: Outlet) -> Iterator[list[Sink]]:
     """Open every sink; at the end deliver what is still on its way, and close them. Raises SinkError."""
     with ExitStack() as stack:
-        yield [stack.enter_context(closing(sink)) for entry in wanted for sink in _SINKS[type(entry)](entry, outlet)]
+        yield [
+            stack.enter_context(closing(sink))
+            for entry in wanted
+            for sink in _SINKS.get(type(entry), _own)(entry, outlet)
+        ]
 
 
 def check_sink(entry: config.Publish) -> str:
@@ -55,16 +59,19 @@ def check_sink(entry: config.Publish) -> str:
             sink.check()
         return f"answers at {redact(entry.url)}"
     if isinstance(entry, config.JsonLines | config.Video):
+        if entry.path.is_dir():
+            raise SinkUnusable(f"{entry.path} is a folder; name a file in it")
         folder = next(parent for parent in entry.path.absolute().parents if parent.exists())
         if not os.access(folder, os.W_OK):
             raise SinkUnusable(f"{entry.path} cannot be written: no permission in {folder}")
         return f"can be written in {folder}"
-    raise TypeError(type(entry).__name__)
+    check = getattr(entry, "check", None)
+    return str(check()) if callable(check) else "is opened when the pipeline runs"
 
 
 def _redis(entry: config.Redis, outlet: Outlet) -> Iterator[Sink]:
     """Refuse a wrong password before anything starts; a live pipeline waits for a server that is not there yet."""
-    options = RedisOptions(entry.prefix, entry.maxlen, entry.latest_ttl, entry.buffer)
+    options = RedisOptions(entry.prefix, entry.maxlen, entry.latest_ttl, entry.buffer, entry.buffer_bytes)
     if not outlet.live:
         options = replace(options, when_full="wait", close_deadline=None)
     encoder = outlet.encoder(entry.nodes)
@@ -93,6 +100,16 @@ def _video(entry: config.Video, outlet: Outlet) -> Iterator[Sink]:
     for camera in outlet.cameras:
         path = Path(str(entry.path).replace("{camera}", camera))
         yield VideoSink(path, camera, facts, existing=outlet.existing, flow=entry.flow)
+
+
+def _own(entry: Openable, outlet: Outlet) -> Iterator[Sink]:
+    yield entry.open(outlet)
+
+
+class Openable(Protocol):
+    """A sink of another package; `check() -> str` may tell, or raise SinkError, whether it would work."""
+
+    def open(self, outlet: Outlet, /) -> Sink: ...
 
 
 _SINKS: dict[type[config.Publish], Callable[[Any, Outlet], Iterator[Sink]]] = {

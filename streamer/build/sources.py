@@ -8,14 +8,30 @@ from engines.runtimes.base import Goal
 from streamer import config, pipeline
 from streamer.backoff import Backoff
 from streamer.events import Observer
-from streamer.sources import SourceOptions, open_source
+from streamer.intake import Admission
+from streamer.sources import SourceOptions, open_pipeline, open_source
 from streamer.sources.adapters import Paced
 from streamer.sources.base import Source
 
 
 def make_sources(cameras: Mapping[str, config.Camera], observer: Observer) -> list[Source]:
     """Make a source for every camera; nothing is opened yet."""
-    return [_source(name, camera, observer) for name, camera in cameras.items()]
+    return [make_source(name, camera, observer) for name, camera in cameras.items()]
+
+
+def make_source(name: str, camera: config.Camera, observer: Observer) -> Source:
+    """Make the source of one camera; it is not opened yet."""
+    options = SourceOptions(
+        transport=camera.transport,
+        open_timeout=camera.open_timeout,
+        read_timeout=camera.read_timeout,
+        size=camera.size,
+        backend=camera.source,
+    )
+    if camera.pipeline:
+        return open_pipeline(name, camera.pipeline, options, observer)
+    source = open_source(name, camera.url, options, observer)
+    return Paced(source) if camera.realtime and not source.live else source
 
 
 def goal_of(sources: Sequence[Source]) -> Goal:
@@ -23,17 +39,28 @@ def goal_of(sources: Sequence[Source]) -> Goal:
     return "latency" if len(sources) == 1 and sources[0].live else "throughput"
 
 
-def _source(name: str, camera: config.Camera, observer: Observer) -> Source:
-    options = SourceOptions(
-        transport=camera.transport, open_timeout=camera.open_timeout, read_timeout=camera.read_timeout
-    )
-    source = open_source(name, camera.url, options, observer)
-    return Paced(source) if camera.realtime and not source.live else source
-
-
 def make_backoff(cameras: Mapping[str, config.Camera]) -> dict[str, Backoff]:
-    return {name: Backoff(c.reconnect.delay, c.reconnect.max_delay) for name, c in cameras.items()}
+    """Say for every camera how long to wait before it is tried again."""
+    return {name: _backoff(camera.reconnect) for name, camera in cameras.items()}
 
 
-def make_limits(limits: config.Limits) -> pipeline.Limits:
-    return pipeline.Limits(limits.batch, limits.live_frames, limits.file_frames, limits.batches)
+def make_admissions(cameras: Mapping[str, config.Camera]) -> dict[str, Admission]:
+    """Say for every camera which of its frames get in, and how they rank."""
+    return {name: Admission(c.fps, c.priority, c.drop, c.paused) for name, c in cameras.items()}
+
+
+def _backoff(reconnect: config.Reconnect) -> Backoff:
+    return Backoff(reconnect.delay, reconnect.max_delay, refused=reconnect.refused)
+
+
+def make_limits(settings: config.Pipeline) -> pipeline.Limits:
+    limits = settings.limits
+    return pipeline.Limits(
+        batch=limits.batch,
+        live_frames=limits.live_frames,
+        file_frames=limits.file_frames,
+        batches=limits.batches,
+        drain=limits.drain,
+        stage=limits.stage,
+        latency=settings.latency,
+    )

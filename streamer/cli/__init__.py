@@ -12,7 +12,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from types import FrameType
-from typing import TextIO
+
+from streamer import logs
+
+log = logging.getLogger("streamer")
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
@@ -22,25 +25,30 @@ COMMANDS = {
     "demo": "see it work: a real video, an embedded Redis, results in the terminal",
     "check": "validate a pipeline and open every source, model and sink",
     "watch": "show results and FPS from Redis, live",
+    "cameras": "list, add, remove, pause and resume the cameras of a pipeline that runs",
     "eval": "measure a model against the truth: average precision, mean IoU, endpoint error, top-k",
     "models": "list, show, fetch, add, build, compare and measure models",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 failed while running, 2 wrong input, 130 interrupted."""
+    """Run one command and return its exit code, by which a supervisor knows whether to start it again.
+
+    0 done, or drained after SIGTERM; 1 failed while running, so another try may help; 2 wrong input, so none will;
+    130 interrupted; 143 ended by SIGTERM before there was anything to drain.
+    """
     debug = False
     with _endings() as signals:
         try:
             args = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
             debug = args.debug
-            _log_to_stderr(logging.DEBUG if debug else logging.WARNING)
+            logs.configure(logging.DEBUG if debug else logs.usual(args.log_format), args.log_format)
             code: int = args.job(args)
-        except KeyboardInterrupt:
-            return _ended_by(signals)
+        except KeyboardInterrupt as interrupt:
+            return _ended_by([*signals, *interrupt.args])
         except Exception as error:  # noqa: BLE001 - the outermost border: what gets here is for a person to read
             if debug:
-                traceback.print_exc()
+                _show(error)
             return _ended_by(signals) if signals else _explain(error)
     return code
 
@@ -55,7 +63,7 @@ def _endings() -> Iterator[list[int]]:
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         came.append(number)
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(number)
 
     if threading.current_thread() is not threading.main_thread():  # only that one is told of signals
         yield came
@@ -79,7 +87,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="streamer",
         description="Real-time video analytics: cameras in, typed results in Redis out.",
-        epilog="Exit codes: 0 done, 1 failed while running, 2 wrong input, 130 interrupted.",
+        epilog="Exit codes: 0 done, 1 failed while running, 2 wrong input, 130 interrupted, 143 ended by SIGTERM.",
     )
     parser.add_argument("--version", action="version", version=f"streamer {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -90,8 +98,18 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             command.set_defaults(words=tuple(argv))
             import_module(f"streamer.cli.{name}").add_arguments(command)
         for leaf in _leaves(command):
-            leaf.add_argument("--debug", action="store_true", help="log everything, and show tracebacks")
+            _add_logging(leaf)
     return parser
+
+
+def _add_logging(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--debug", action="store_true", help="log everything, and show tracebacks")
+    parser.add_argument(
+        "--log-format",
+        choices=logs.FORMS,
+        default="text",
+        help="of what is said on stderr while it runs: for people, or a JSON object a line (default: %(default)s)",
+    )
 
 
 def _leaves(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
@@ -108,29 +126,25 @@ def _explain(error: Exception) -> int:
     from streamer.errors import InputError, SinkUnusable, SourceUnusable, StreamerError
 
     for line in str(error).splitlines() if isinstance(error, (EngineError, StreamerError)) else ():
-        complain(line)
+        complain(line, error)
     if isinstance(error, (InputError, SourceUnusable, SinkUnusable)):
         return WRONG_INPUT
     if not isinstance(error, (EngineError, StreamerError)):
-        complain(f"internal error: {type(error).__name__}: {error}; run again with --debug and report what it shows")
+        complain(f"internal error: {logs.named(error)}; run again with --debug and report what it shows", error)
     return FAILED
 
 
-def complain(sentence: str) -> None:
-    """Tell the person at the terminal that something is wrong."""
+def complain(sentence: str, error: Exception | None = None) -> None:
+    """Tell whoever reads stderr that something is wrong; a log also keeps which *error* it was, and its causes."""
+    if not logs.read_by_people():
+        return log.critical("%s", sentence, exc_info=error)
     with suppress(OSError):  # nobody reads it: the exit code still says it
-        print(f"streamer: {sentence}", file=sys.stderr)  # noqa: T201 - this is the command line
+        print(f"streamer: {logs.hide(sentence)}", file=sys.stderr)  # noqa: T201 - this is the command line
+    return None
 
 
-class _Stderr(logging.StreamHandler[TextIO]):
-    """Write to whatever stderr is at the moment: a live table puts its own in its place."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.stream = sys.stderr
-        super().emit(record)
-
-
-def _log_to_stderr(level: int) -> None:
-    logging.basicConfig(level=logging.WARNING, handlers=[_Stderr()], format="%(levelname)s %(name)s: %(message)s")
-    for package in ("streamer", "engines"):
-        logging.getLogger(package).setLevel(level)
+def _show(error: Exception) -> None:
+    if logs.read_by_people():
+        print(logs.hide("".join(traceback.format_exception(error))), file=sys.stderr)  # noqa: T201 - the command line
+    else:
+        log.debug("where it was raised", exc_info=error)

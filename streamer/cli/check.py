@@ -19,7 +19,7 @@ from streamer.cli import DONE, WRONG_INPUT
 from streamer.cli.console import fetching, note, stdout
 from streamer.cli.run import add_overrides
 from streamer.config.shapes import lies_outside
-from streamer.errors import StreamerError
+from streamer.errors import SourceUnusable, StreamerError
 from streamer.events import ignore
 from streamer.types import Frame, Packet
 from streamer.urls import redact
@@ -45,8 +45,8 @@ def check(args: argparse.Namespace) -> int:
     settings = config.read(args.pipeline, args.set)
     with stdout.status("opening sources, models and sinks"):
         sizes: dict[str, tuple[int, int]] = {}
-        cameras = [*_cameras(settings, sizes)]
-        verdicts = [*cameras, *_nodes(settings), *_shapes(settings, sizes), *_sinks(settings)]
+        verdicts = [*_cameras(settings, sizes)]
+        verdicts += [*_nodes(settings), *_shapes(settings, sizes), *_sinks(settings), *_memory(settings, sizes)]
     table = Table("", "what", "name", "found", box=None, pad_edge=False)
     for v in verdicts:
         table.add_row("[green]ok[/]" if v.good else "[red]FAULT[/]", v.what, escape(v.name), escape(v.detail))
@@ -56,8 +56,10 @@ def check(args: argparse.Namespace) -> int:
 
 def _cameras(settings: config.Pipeline, sizes: dict[str, tuple[int, int]]) -> Iterator[Verdict]:
     """Open each camera, and put the size of its pictures, width and height, into *sizes*."""
+    if not settings.cameras:
+        yield Verdict("camera", "", "there are none: enough for process; run needs one", good=True)
     for name, camera in settings.cameras.items():
-        where = redact(camera.url)
+        where = redact(camera.url) or "a GStreamer pipeline"
         try:
             began = time.monotonic()
             width, height = sizes[name] = _first_picture(name, camera)
@@ -70,8 +72,18 @@ def _cameras(settings: config.Pipeline, sizes: dict[str, tuple[int, int]]) -> It
 def _first_picture(name: str, camera: config.Camera) -> tuple[int, int]:
     (source,) = build.make_sources({name: camera}, ignore)
     with source.open() as frames:
-        height, width, _ = next(frames).to_rgb().shape
-    return width, height
+        for first in frames:
+            height, width, _ = first.to_rgb().shape
+            return width, height
+    raise SourceUnusable("it ends before its first frame; check its URL")
+
+
+def _memory(settings: config.Pipeline, sizes: Mapping[str, tuple[int, int]]) -> Iterator[Verdict]:
+    """Say what the bounds of all buffers come to."""
+    if sizes:
+        opened = {name: settings.cameras[name] for name in sizes}
+        live = {source.camera: source.live for source in build.make_sources(opened, ignore)}
+        yield Verdict("memory", "frames", str(build.frame_memory(settings, sizes, live)), good=True)
 
 
 def _shapes(settings: config.Pipeline, sizes: Mapping[str, tuple[int, int]]) -> Iterator[Verdict]:

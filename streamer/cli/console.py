@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from streamer import logs
+
+log = logging.getLogger(__name__)
 
 stdout = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
 
 
 def note(sentence: str) -> None:
-    """Say something in passing."""
+    """Say something in passing: where no person reads it, as a line of the log."""
+    if not logs.read_by_people():
+        log.info("%s", sentence)
+        return
     with suppress(OSError):  # nobody reads it
         stderr.print(sentence, style="dim", soft_wrap=True, markup=False, emoji=False)
 

@@ -14,7 +14,7 @@ from streamer import client, config
 from streamer.cli import DONE, INTERRUPTED
 from streamer.cli.console import note, stdout
 from streamer.cli.onemodel import add_model, only
-from streamer.cli.run import add_overrides, exit_code, stream
+from streamer.cli.run import add_overrides, exit_code, hosting, stream
 from streamer.cli.signals import signals
 from streamer.embedded import redis_or_embedded
 from streamer.errors import InputError
@@ -44,7 +44,7 @@ def demo(args: argparse.Namespace) -> int:
         (camera,) = settings.cameras
         what = f"{video.name} through {_models(settings)}"
         note(f"{what}, at its own speed, into {_whose(embedded)} Redis at {redact(url)}")
-        outcome = stream(settings, runner, existing="replace")
+        outcome = stream(settings, runner, hosting("demo", "replace"))
         _report(camera, url, args.out)
         if embedded and args.keep and runner.signal is None:
             stdout.print(f"The embedded Redis stays until Ctrl-C; look around: redis-cli -u {url}", soft_wrap=True)

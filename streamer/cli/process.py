@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -190,7 +190,7 @@ class _Work:
                 [Skip(source, point.next_seq)],
                 self.graph.stages,
                 [*sinks, *self.shared],  # files first: what is in Redis is in them too, so a resumed run can tell
-                build.make_limits(self.settings.limits),
+                build.make_limits(self.settings),
                 observe,
                 first_seq={job.name: point.next_seq},
             )
@@ -209,9 +209,15 @@ class _Work:
         """Publish the lines that an earlier run wrote and Redis never got."""
         for sink in self.shared:
             if point.lines and isinstance(sink, RedisSink):
-                published = sink.last_id(job.name)
                 with job.jsonl.open("rb") as lines:
-                    for line in lines:
-                        message = decode(line)
-                        if published is None or entry_id(message.captured_at, message.seq) > published:
-                            sink.publish_encoded(job.name, message.captured_at, message.seq, line.rstrip(b"\n"))
+                    _bring(lines, job.name, sink)
+
+
+def _bring(lines: Iterable[bytes], camera: str, sink: RedisSink) -> None:
+    stored = None
+    for line in lines:
+        message, payload = decode(line), line.rstrip(b"\n")
+        at = entry_id(message.captured_at, message.seq)
+        stored = stored or sink.stored(camera, since=at)  # from the first line on
+        if not stored.has(at, payload):
+            sink.publish_encoded(camera, message.captured_at, message.seq, payload)

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import argparse
 import signal
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from engines.load import Upkeep
-from streamer import build, config
+from streamer import config
 from streamer.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT, complain
 from streamer.cli.console import fetching, note
-from streamer.cli.signals import Runner, signals
+from streamer.cli.signals import DEADLINE, Runner, signals
 from streamer.errors import InputError, SourceError, SourceUnusable
-from streamer.exporters.redis import RedisExporter
 from streamer.exporters.terminal import LiveTable
 from streamer.exporters.ticker import exporting
-from streamer.monitor import Monitor
-from streamer.pipeline import Pipeline
+from streamer.reload import Reloader, obeying, watching
+from streamer.service import Hosting, Phase, Service
 from streamer.sinks.files import Existing
 from streamer.stats import Stats
+from streamer.systemd import Notifier, Watchdog
+
+_CLOSING = 3.0  # seconds, beside `limits.drain`, that everything may take to close
+
+Company = Callable[[Service], AbstractContextManager[object]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pipeline", type=Path, metavar="PIPELINE.yaml")
     add_overrides(parser)
+    parser.add_argument("--name", help="under which it answers control messages (default: that of the file)")
+    parser.add_argument("--no-watch", action="store_true", help="do not apply edits of the file; SIGHUP still does")
     parser.set_defaults(job=run)
 
 
@@ -44,9 +51,52 @@ def run(args: argparse.Namespace) -> int:
     settings = config.read(args.pipeline, args.set)
     if not settings.cameras:
         raise InputError(f"{args.pipeline}: there are no cameras; add one, or --set cameras.NAME.url=…")
-    with signals() as runner:
-        outcome = stream(settings, runner)
+    notifier = Notifier()
+    host = replace(hosting(args.name or args.pipeline.stem), phase=partial(_notify, notifier))
+    with signals(reloads=True) as runner:
+        outcome = stream(settings, runner, host, lambda service: _company(service, args, runner.reload, notifier))
     return exit_code(outcome, runner.signal)
+
+
+def hosting(name: str, existing: Existing = "append") -> Hosting:
+    """Put on the terminal what is said in passing; *existing* is what becomes of output files that hold something."""
+    return Hosting(name, existing, fetching, note)
+
+
+@contextmanager
+def _company(service: Service, args: argparse.Namespace, asked: threading.Event, notifier: Notifier) -> Iterator[None]:
+    """Keep the pipeline and its file together, and its supervisor informed."""
+    watchdog = Watchdog(notifier)
+
+    def beat(stats: Stats) -> None:
+        watchdog.beat(service.health(), stats)
+
+    reloader = Reloader(args.pipeline, args.set, service.apply, note, partial(_reloading, service, notifier))
+    with ExitStack() as stack:
+        stack.enter_context(obeying(reloader, asked))
+        if not args.no_watch:
+            stack.enter_context(watching(reloader))
+        if notifier.listened_to:
+            stack.enter_context(exporting(service.stats, beat))
+        yield
+
+
+def _notify(notifier: Notifier, phase: Phase) -> None:
+    if phase == "started":
+        notifier.ready()
+    else:
+        notifier.stopping()
+
+
+@contextmanager
+def _reloading(service: Service, notifier: Notifier) -> Iterator[None]:
+    """Tell of a reload, but only between start and end: that it is over is told in the words of the start."""
+    if not service.started.is_set() or service.ending.is_set():
+        yield
+        return
+    notifier.reloading()
+    yield
+    notifier.ready()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,43 +104,25 @@ class Outcome:
     """How a run ended."""
 
     stats: Stats
-    failures: dict[str, SourceError]
+    failures: Mapping[str, SourceError]
 
 
-def stream(settings: config.Pipeline, runner: Runner, existing: Existing = "append") -> Outcome:
-    """Open everything that *settings* name, run it with a live table, and close it.
+def alone(service: Service) -> AbstractContextManager[object]:  # noqa: ARG001 - as any `Company`
+    """Do nothing beside a pipeline that runs."""
+    return nullcontext()
 
-    *existing* says what becomes of output files that hold something.
-    """
-    monitor = Monitor({name: facts.labels for name, facts in build.find_facts(settings).items()})
-    sources = build.make_sources(settings.cameras, monitor)
-    live = any(source.live for source in sources)
-    goal = build.goal_of(sources)
+
+def stream(settings: config.Pipeline, runner: Runner, host: Hosting, company: Company = alone) -> Outcome:
+    """Open everything that *settings* name, run it with a live table and in *company*, and close it."""
+    runner.deadline = max(DEADLINE, settings.limits.drain + _CLOSING)
     with ExitStack() as stack:
-        # Cameras do not wait for an engine that is built anew; recordings can.
-        beside = stack.enter_context(ThreadPoolExecutor(1, "engine")) if live else None
-        graph = stack.enter_context(build.open_graph(settings, goal, fetching, Upkeep(note, beside)))
-        for node, runtime in graph.runtimes.items():
-            note(f"{node}: {runtime}")
-        outlet = build.Outlet(graph.facts, tuple(settings.cameras), live, monitor, existing)
-        sinks = stack.enter_context(build.open_sinks(settings.publish, outlet))
-        runner.sinks = sinks
-        pipeline = Pipeline(
-            sources,
-            graph.stages,
-            sinks,
-            build.make_limits(settings.limits),
-            monitor,
-            build.make_backoff(settings.cameras),
-        )
+        service = stack.enter_context(Service(settings, host))
+        runner.sinks = service.sinks
         table = stack.enter_context(LiveTable())
-        stack.enter_context(exporting(monitor.stats, table.export))
-        for sink in settings.publish:
-            if isinstance(sink, config.Redis):
-                exporter = stack.enter_context(RedisExporter(sink.url, sink.prefix))
-                stack.enter_context(exporting(monitor.stats, exporter.export))
-        runner.run(pipeline)
-    return Outcome(monitor.stats(), pipeline.failures)
+        stack.enter_context(exporting(service.stats, table.export))
+        stack.enter_context(company(service))
+        runner.run(service)
+    return Outcome(service.stats(), service.pipeline.failures)
 
 
 def exit_code(outcome: Outcome, stopped_by: signal.Signals | None) -> int:

@@ -8,12 +8,14 @@ for message in subscribe("redis://localhost:6379/0", camera="gate"):
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
-from streamer.client import queries, topics
+from streamer.client import pipelines, queries, topics
 from streamer.client.api import URL, Whose, subscription
+from streamer.client.pipelines import Unanswered
 from streamer.client.protocol import Call, ClientError, Deliver, Dialogue, Ready, Tuning, Wait
+from streamer.wire.control import Answer, CameraInfo, Command
 from streamer.wire.events import Event
 from streamer.wire.fields import FlowField
 from streamer.wire.ids import PREFIX, Keys
@@ -22,12 +24,17 @@ from streamer.wire.messages import Message
 from streamer.wire.metrics import Metrics
 
 __all__ = [
+    "Answer",
+    "CameraInfo",
     "ClientError",
+    "Command",
     "Event",
     "FlowField",
     "Message",
     "Metrics",
     "Tuning",
+    "Unanswered",
+    "control",
     "events",
     "flow",
     "history",
@@ -109,6 +116,32 @@ def history(
 def metrics(url: str = URL, *, prefix: str = PREFIX, tuning: Tuning = _TUNING) -> Iterator[Metrics]:
     """Iterate over the pipeline's figures: the newest at once if there are any, then each newer ones. Endless."""
     return _values(_steps(queries.metrics(Keys(prefix), tuning), url, tuning))
+
+
+def control(
+    url: str,
+    command: Command,
+    camera: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    pipeline: str | None = None,
+    prefix: str = PREFIX,
+    timeout: float = 2.0,
+) -> list[Answer]:
+    """Ask the pipelines that publish at *url* to change their cameras while they run; return what each answers.
+
+        control(url, "add", "gate", {"url": "rtsp://10.0.0.5/stream1", "fps": 5})   # or re-aim it, if it is there
+        control(url, "pause", "gate"); control(url, "resume", "gate"); control(url, "remove", "gate")
+        for answer in control(url, "list"): print(answer.pipeline, answer.cameras)
+
+    *settings* are those that stand under `cameras` in a pipeline file. *pipeline* is the name of the only one that is
+    meant. An answer that is not `ok` says why in `error`; then nothing was changed there. Raises Unanswered when
+    nobody listens, or nobody answers within *timeout* seconds; ClientError when Redis is not there; WireError when what
+    is asked is no request.
+    """
+    request = pipelines.request(command, camera, settings, pipeline)
+    where = pipelines.Where(url, Keys(prefix), timeout)
+    return list(_values(_steps(pipelines.ask(request, where, _TUNING), url, _TUNING)))
 
 
 def _steps(dialogue: Dialogue[T, None], url: str, tuning: Tuning) -> Iterator[Ready | Deliver[T]]:

@@ -10,12 +10,13 @@ Leave early with `async with contextlib.aclosing(aio.subscribe(...)) as messages
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from typing import TypeVar
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, TypeVar
 
-from streamer.client import queries, topics
+from streamer.client import pipelines, queries, topics
 from streamer.client.api import URL, Whose, subscription
 from streamer.client.protocol import Call, ClientError, Deliver, Dialogue, Tuning, Wait
+from streamer.wire.control import Answer, Command
 from streamer.wire.events import Event
 from streamer.wire.fields import FlowField
 from streamer.wire.ids import PREFIX, Keys
@@ -23,7 +24,7 @@ from streamer.wire.link import AioLink, LinkError
 from streamer.wire.messages import Message
 from streamer.wire.metrics import Metrics
 
-__all__ = ["events", "flow", "history", "latest", "metrics", "subscribe"]
+__all__ = ["control", "events", "flow", "history", "latest", "metrics", "subscribe"]
 T = TypeVar("T")
 _TUNING = Tuning()
 
@@ -80,6 +81,22 @@ def history(
 def metrics(url: str = URL, *, prefix: str = PREFIX, tuning: Tuning = _TUNING) -> AsyncGenerator[Metrics, None]:
     """Do what `streamer.client.metrics` does."""
     return _drive(queries.metrics(Keys(prefix), tuning), url, tuning)
+
+
+async def control(
+    url: str,
+    command: Command,
+    camera: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    pipeline: str | None = None,
+    prefix: str = PREFIX,
+    timeout: float = 2.0,  # noqa: ASYNC109 - of the pipelines, that have so long to answer; not of the call
+) -> list[Answer]:
+    """Do what `streamer.client.control` does."""
+    request = pipelines.request(command, camera, settings, pipeline)
+    where = pipelines.Where(url, Keys(prefix), timeout)
+    return [answer async for answer in _drive(pipelines.ask(request, where, _TUNING), url, _TUNING)]
 
 
 async def _drive(dialogue: Dialogue[T, None], url: str, tuning: Tuning) -> AsyncGenerator[T, None]:

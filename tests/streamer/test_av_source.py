@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import islice, pairwise
+from itertools import accumulate, islice, pairwise
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
+import rtsp
 from hypothesis import given
 from hypothesis import strategies as st
+from reels import reel
 from videos import Clip, index_of, pattern, same_colours, silence, write
 
 from streamer.errors import SourceError, SourceUnusable
@@ -107,6 +110,24 @@ def test_an_image_outlives_its_frame() -> None:
     assert index_of(image) == 3
 
 
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "nv12", "yuyv422", "yuv420p10le", "rgb24", "gray"])
+@pytest.mark.parametrize("size", [(64, 48), (400, 300), (320, 240)], ids=["smaller", "larger", "the same"])
+def test_pictures_are_scaled_to_the_size_asked_for(pix_fmt: str, size: tuple[int, int]) -> None:
+    whole = av.VideoFrame.from_ndarray(pattern(5, (320, 240)), format="rgb24").reformat(format=pix_fmt)
+    image = to_rgb(whole, size)
+    assert image.shape == (size[1], size[0], 3)
+    by_opencv = cv2.resize(to_rgb(whole), size, interpolation=cv2.INTER_AREA)
+    assert np.abs(image.astype(int) - by_opencv).mean() < 3  # they differ along the edges
+
+
+def test_a_rotated_picture_is_scaled_as_it_is_seen(tmp_path: Path) -> None:
+    turned = remux(write(tmp_path / "a.mp4"), tmp_path / "b.mp4", rotation=90)
+    frames, _ = read(turned, SourceOptions(size=(48, 64)))
+    image = frames[0].to_rgb()
+    assert image.shape == (64, 48, 3)
+    assert same_colours(image, 1)
+
+
 def test_frames_are_converted_while_others_are_decoded(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", Clip(100, (320, 240), options={"bf": "0"}))
     alone = [frame.to_rgb().copy() for frame in read(path)[0]]
@@ -168,12 +189,23 @@ def placed(*stamps: float | None, step: float = 0.1, start: float | None = None)
         pytest.param((0.0, 0.1, 4.0), [0, 0.1, 4.0], [], id="a pause"),
         pytest.param((0.0, 0.1, 9.0, 9.1), [0, 0.1, 9.0, 9.1], [2], id="a gap"),
         pytest.param((60.0, 60.1, 10.0, 10.1), [0, 0.1, -50.0, -49.9], [2], id="a jump back"),
+        pytest.param((95443.6, 95443.7, 0.083, 0.182), [0, 0.1, 0.2, 0.3], [], id="33 bits are full"),
+        pytest.param((47721.8, 0.042, 0.142), [0, 0.1, 0.2], [], id="32 bits are full"),
+        pytest.param((47721.8, None, 0.142), [0, 0.1, 0.2], [], id="32 bits are full, and a stamp is missing"),
     ],
 )
 def test_stamps_become_media_time(stamps: tuple[float | None, ...], expected: list[float], breaks: list[int]) -> None:
     times, broken = placed(*stamps)
-    assert times == pytest.approx(expected)
+    assert times == pytest.approx(expected, abs=1e-3)
     assert broken == breaks
+
+
+@given(st.floats(0, 1e5), st.lists(st.floats(0.002, 4.0)), st.sampled_from([2**32, 2**33]))
+def test_counters_that_begin_again_are_followed(start: float, steps: list[float], counts: int) -> None:
+    moments = [*accumulate(steps, initial=start)]
+    times, broken = placed(*(moment % (counts / 90_000) for moment in moments))
+    assert times == pytest.approx([moment - start for moment in moments], abs=1e-6)
+    assert broken == []
 
 
 def test_a_slow_camera_does_not_break_at_every_frame() -> None:
@@ -185,6 +217,28 @@ def test_recordings_joined_end_to_end_break_where_the_clock_starts_again(tmp_pat
     (tmp_path / "joined.ts").write_bytes(part + part)
     frames, _ = read(tmp_path / "joined.ts")
     assert [index for index, frame in enumerate(frames) if frame.breaks] == [20]
+
+
+def test_capture_times_come_from_the_sender_reports_of_the_camera(tmp_path: Path) -> None:
+    if lacking := rtsp.missing():
+        pytest.skip(lacking)
+    film = reel(tmp_path / "a.mp4", 20, Clip(40, fps=20, options={"g": "20", "bf": "0"}))
+    timed: list[RawFrame] = []
+    with rtsp.serve(film) as camera, open_source("gate", camera.url, SourceOptions(read_timeout=5)).open() as frames:
+        for raw in frames:
+            if raw.captured_at is not None:
+                assert abs(time.time() - raw.captured_at) < 1  # the server's clock is ours
+                timed.append(raw)
+            if len(timed) == 20:
+                break
+    for before, after in pairwise(timed):
+        assert before.captured_at is not None
+        assert after.captured_at is not None
+        assert after.captured_at - before.captured_at == pytest.approx(after.pts - before.pts, abs=0.005)
+
+
+def test_a_recording_has_no_capture_times(tmp_path: Path) -> None:
+    assert {frame.captured_at for frame in read(write(tmp_path / "a.mp4"))[0]} == {None}
 
 
 # --- loss ---
@@ -308,6 +362,15 @@ def test_a_live_source_that_sends_but_shows_nothing_counts_as_broken(tmp_path: P
 def test_sound_is_left_alone(tmp_path: Path) -> None:
     frames, events = read(write(tmp_path / "a.mp4", Clip(20), audio=True))
     assert (len(frames), events) == (20, [])
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_stream_that_goes_on_under_another_number_is_no_endless_wait(live: bool, tmp_path: Path) -> None:
+    first = write(tmp_path / "a.ts", Clip(20)).read_bytes()
+    moved = {"mpegts_start_pid": "0x200", "mpegts_pmt_start_pid": "0x1100"}
+    second = write(tmp_path / "b.ts", Clip(20, muxer=moved))
+    (tmp_path / "ab.ts").write_bytes(first + second.read_bytes())
+    assert len(read(tmp_path / "ab.ts", SourceOptions(live=live))[0]) >= 20
 
 
 def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:

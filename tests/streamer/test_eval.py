@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from engines.types import Image
-from streamer.cli import DONE, FAILED, WRONG_INPUT, main
+from streamer.cli import DONE, WRONG_INPUT, main
 
 pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'streamer[onnxruntime]'")
 pytest.importorskip("pycocotools", reason="needs pycocotools: pip install 'streamer[eval]'")
@@ -279,7 +279,7 @@ def test_words_for_models_of_another_kind(evaluate: Run, words: list[str], told:
 def test_models_and_weights_that_are_not_there(folder: Folder, evaluate: Run) -> None:
     assert main(["eval", "yolox-nan", *folder.write()]) == WRONG_INPUT
     code, _, err = evaluate(*folder.write(), "--weights", "absent.onnx")
-    assert (code, "there is no weights file absent.onnx" in err) == (FAILED, True)
+    assert (code, "there is no weights file absent.onnx" in err) == (WRONG_INPUT, True)
 
 
 @pytest.mark.parametrize("words", [["--confidence", "2"], ["--iou", "x"], ["--limit", "0"], ["--nms", "best"]])
@@ -292,7 +292,7 @@ def test_wrong_words_are_refused_at_once(model: Path, words: list[str]) -> None:
 def test_what_measuring_needs_is_said(evaluate: Run, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamer.cli.eval.objects.find_spec", lambda name: None)
     code, _, err = evaluate(*folder.write(), "--plot", "p.png")
-    assert code == FAILED
+    assert code == WRONG_INPUT
     assert "measuring needs pycocotools and matplotlib: pip install 'streamer[eval]'" in err
 
 

@@ -255,5 +255,5 @@ def test_words_that_do_not_go_together(evaluate: Run, shades: Path, tmp_path: Pa
 def test_what_drawing_needs_is_said(evaluate: Run, shades: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamer.cli.eval.actions.find_spec", lambda name: None)
     code, _, err = evaluate("--clips", shades, "--plot", "p.png")
-    assert code == FAILED
+    assert code == WRONG_INPUT
     assert "drawing needs matplotlib: pip install 'streamer[eval]'" in err

@@ -15,7 +15,7 @@ import scenes
 
 from engines.flowfiles import FlowField, write_flow
 from engines.types import Image
-from streamer.cli import DONE, FAILED, WRONG_INPUT, main
+from streamer.cli import DONE, WRONG_INPUT, main
 
 pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'streamer[onnxruntime]'")
 
@@ -285,5 +285,5 @@ def test_a_network_that_gives_no_flow(evaluate: Run, tmp_path: Path) -> None:
     manifest = motionnets.flow_manifest(tmp_path, (32, 32))
     manifest.write_text(manifest.read_text().replace("[32, 32]", "[64, 64]"))
     code, out, err = evaluate("--flow", tmp_path / "data", model=manifest)
-    assert (code, out) == (FAILED, "")
+    assert (code, out) == (WRONG_INPUT, "")
     assert "(?, 6, 64, 64)" in err

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 import itertools
+import logging
+import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from worlds import ManualClock, Script, counting, raw
 
 from streamer import events
 from streamer.backoff import Backoff
-from streamer.batcher import Grabbed
-from streamer.errors import SourceError
+from streamer.errors import SourceError, SourceUnusable
 from streamer.grabber import Grabber, Timeline
+from streamer.intake import Grabbed
 from streamer.mailbox import Closed, Mailbox
 from streamer.types import RawFrame
 
@@ -44,11 +49,11 @@ class Bench:
 def test_a_file_is_grabbed_once_and_numbered() -> None:
     bench = Bench(counting("a", 3), first_seq=7)
     bench.grabber.run()
-    assert [g.seq for g in bench.box.take(9)] == [7, 8, 9]
+    assert [g.seq for g in bench.box.discard()] == [7, 8, 9]
     assert bench.states() == ["connecting", "running", "ended"]
     assert bench.source.opened == 1
     with pytest.raises(Closed):
-        bench.box.take(1)
+        bench.box.take()
 
 
 def test_a_file_that_fails_is_not_tried_again_and_closes_its_mailbox() -> None:
@@ -56,8 +61,9 @@ def test_a_file_that_fails_is_not_tried_again_and_closes_its_mailbox() -> None:
     with pytest.raises(SourceError, match="cut short"):
         bench.grabber.run()
     assert bench.states() == ["connecting", "running", "failed"]
-    assert len(bench.box.take(9)) == 1
-    assert bench.box.finished
+    assert len(bench.box.discard()) == 1
+    with pytest.raises(Closed):
+        bench.box.take()
 
 
 def test_a_live_camera_is_opened_again_and_its_frames_go_on() -> None:
@@ -89,24 +95,83 @@ def test_a_frame_in_hand_at_the_end_is_counted() -> None:
     assert sum(isinstance(e, events.FrameGrabbed) for e in bench.seen) == 1
 
 
-def test_delays_start_small_again_after_a_success() -> None:
-    class Recorded(threading.Event):
-        def __init__(self) -> None:
-            super().__init__()
-            self.waits: list[float] = []
+class Recorded(threading.Event):
+    """A stop that comes after *count* waits, none of which takes time."""
 
-        def wait(self, timeout: float | None = None) -> bool:
-            self.waits.append(timeout or 0.0)
-            if len(self.waits) == 5:
-                self.set()
-            return self.is_set()
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+        self._count = count
 
-    fail = [SourceError("x")]
-    bench = Bench(Script("a", [fail, fail, [raw(0), *fail], fail, fail], live=True))
-    bench.stop = bench.grabber.stop = Recorded()
-    bench.grabber.backoff = Backoff(1.0, 60.0, jitter=0.0)
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout or 0.0)
+        if len(self.waits) == self._count:
+            self.set()
+        return self.is_set()
+
+
+def waits(takes: list[Sequence[RawFrame | SourceError]], source: type[Script] = Script) -> tuple[Bench, list[float]]:
+    """Run a live grabber over *takes*; return how long it waited after each."""
+    bench = Bench(source("a", takes, live=True))
+    bench.stop = bench.grabber.stop = stop = Recorded(len(takes))
+    bench.grabber.backoff = Backoff(1.0, 4.0, jitter=0.0, refused=100.0)
     bench.grabber.run()
-    assert bench.stop.waits == [1.0, 2.0, 1.0, 2.0, 4.0]
+    return bench, stop.waits
+
+
+FAIL, REFUSE = [SourceError("x")], [SourceUnusable("refuses the user name and password")]
+
+
+def test_delays_start_small_again_after_a_success() -> None:
+    assert waits([FAIL, FAIL, [raw(0), *FAIL], FAIL, FAIL])[1] == [1.0, 2.0, 1.0, 2.0, 4.0]
+
+
+def test_a_camera_that_refuses_us_is_soon_left_in_peace_and_that_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    bench, waited = waits([*[REFUSE] * 8, FAIL, REFUSE, [raw(0), *REFUSE]])
+    assert waited == [1.0, 2.0, 4.0, 4.0, 4.0, 100.0, 100.0, 100.0, 4.0, 100.0, 1.0]
+    told = [record.getMessage() for record in caplog.records]
+    rarely = "a: refuses the user name and password; trying again only every 100 s from now on"
+    assert [said.partition(",")[0] for said in told].count(rarely) == 1
+    assert len(told) == 5 + 1 + 1 + 1  # as usual, rarely, out of reach, and anew
+    assert {getattr(record, "camera", None) for record in caplog.records} == {"a"}
+    assert bench.states().count("retrying") == 11
+
+
+class Buggy(Script):
+    """A source that raises what no source should."""
+
+    def _play(self, take: Sequence[RawFrame | SourceError]) -> Iterator[RawFrame]:
+        for item in super()._play(take):
+            if not item.pts:
+                raise ZeroDivisionError("rtsp://bob:s3cret@gate/ is nothing\nto divide by")
+            yield item
+
+
+def test_a_bug_in_one_live_source_is_told_with_its_traceback_once_and_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench, waited = waits([[raw(1), raw(0)], [raw(0)], [raw(0)], [raw(2)]], Buggy)
+    assert waited == [1.0, 2.0, 4.0, 1.0]
+    errors = [e.error for e in bench.seen if isinstance(e, events.CameraState) and e.state == "retrying"]
+    assert errors[:3] == ["internal error: ZeroDivisionError: rtsp://***@gate/ is nothing"] * 3
+    (told,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert told.exc_info
+    assert [g.seq for g in bench.box.discard()] == [0, 1]
+
+
+def test_a_bug_in_a_recorded_source_ends_that_source_as_failed() -> None:
+    bench = Bench(Buggy("a", [[raw(1), raw(0)]]))
+    with pytest.raises(SourceError, match="internal error: ZeroDivisionError") as caught:
+        bench.grabber.run()
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert bench.states() == ["connecting", "running", "failed"]
+    assert len(bench.box.discard()) == 1
+
+
+def test_a_frame_without_time_is_a_fault_of_its_source() -> None:
+    bench = Bench(Script("a", [[raw(0), raw(1, math.nan)]]))
+    with pytest.raises(SourceError, match="a frame has pts nan"):
+        bench.grabber.run()
 
 
 class TestTimeline:
@@ -135,3 +200,34 @@ class TestTimeline:
         line = Timeline(ManualClock())
         line.interrupt()
         assert line.place("a", raw(0)).epoch == 0
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.floats(0, 10),  # seconds that pass
+                st.floats(-3600, 3600),  # by how much the machine's own clock is set anew
+                st.floats(-1e6, 1e6) | st.sampled_from([0.0, 2**32 / 90_000, 2**33 / 90_000]),  # the stream's stamp
+                st.none() | st.floats(1.7e9, 1.9e9),  # what the camera says
+                st.booleans(),  # a break
+                st.booleans(),  # a connection that was lost
+            )
+        )
+    )
+    def test_whatever_a_camera_says_no_time_runs_backwards(
+        self, steps: list[tuple[float, float, float, float | None, bool, bool]]
+    ) -> None:
+        clock = ManualClock()
+        line = Timeline(clock, first_seq=3)
+        placed = []
+        for passed, set_by, stamp, captured_at, breaks, lost in steps:
+            clock.advance(passed)
+            clock.unix += set_by
+            if lost:
+                line.interrupt()
+            placed.append(line.place("a", replace(raw(0, stamp, breaks=breaks), captured_at=captured_at)))
+        assert [g.seq for g in placed] == list(range(3, 3 + len(steps)))
+        for before, after in itertools.pairwise(placed):
+            assert before.pts < after.pts
+            assert before.captured_at <= after.captured_at
+            assert before.grabbed_ns <= after.grabbed_ns
+            assert before.epoch <= after.epoch

@@ -17,7 +17,7 @@ from videos import Clip, write
 from engines.errors import RuntimeUnavailable
 from engines.runtimes import open_runtime
 from engines.runtimes.base import RuntimeOptions
-from streamer.cli import DONE, FAILED, WRONG_INPUT, main
+from streamer.cli import DONE, WRONG_INPUT, main
 
 Build = Callable[..., tuple[int, str, str]]
 needs_rtx = pytest.mark.skipif(
@@ -101,7 +101,7 @@ def test_calibrating_says_what_it_needs(build: Build, tmp_path: Path, monkeypatc
     monkeypatch.setattr("streamer.cli.models.build.find_spec", lambda name: None if name == "pycocotools" else name)
     video = write(tmp_path / "a.mp4", Clip(frames=2))
     code, _, err = build("--precision", "int8", "--runtime", "openvino", "--calibrate", video)
-    assert code == FAILED
+    assert code == WRONG_INPUT
     assert "calibrating needs pycocotools: pip install 'streamer[build]'" in err
 
 
@@ -123,7 +123,7 @@ def test_engines_for_other_machines_need_no_gpu_here(build: Build, precision: st
 @needs_rtx
 def test_a_target_that_cannot_be_built_for(build: Build) -> None:
     code, out, err = build("--target", "sm_90")
-    assert code in (FAILED, WRONG_INPUT)
+    assert code == WRONG_INPUT
     assert out == ""
     assert "sm_90" in err or "90" in err
     assert "86" in err  # says which it takes
@@ -140,7 +140,7 @@ def test_a_target_that_cannot_be_built_for(build: Build) -> None:
 )
 def test_wrong_input_is_one_sentence(build: Build, argv: list[str], complaint: str) -> None:
     code, out, err = build(*argv)
-    assert code in (FAILED, WRONG_INPUT)
+    assert code == WRONG_INPUT
     assert out == ""
     (line,) = [line for line in err.splitlines() if line.startswith("streamer: ")]
     assert complaint in line
@@ -155,7 +155,7 @@ def test_a_batch_that_is_none(build: Build, batch: str, capsys: pytest.CaptureFi
 
 def test_int8_says_that_it_must_be_calibrated(build: Build) -> None:
     code, _, err = build("--precision", "int8", "--runtime", "onnxruntime")
-    assert code == FAILED
+    assert code == WRONG_INPUT
     assert "--calibrate VIDEO" in err
 
 
@@ -175,11 +175,11 @@ def test_footage_with_nothing_in_it_is_no_calibration(build: Build, tmp_path: Pa
     code, out, err = build("--precision", "int8", "--runtime", "onnxruntime", "--calibrate", folder)
     assert (code, out) == (WRONG_INPUT, "")
     assert "bright finds nothing in 3 frames of" in err
-    assert build("--precision", "int8", "--runtime", "onnxruntime")[0] == FAILED  # still not calibrated
+    assert build("--precision", "int8", "--runtime", "onnxruntime")[0] == WRONG_INPUT  # still not calibrated
 
 
 def test_weights_that_only_an_architecture_could_read(build: Build, tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_bytes(b"whatever")
     code, _, err = build("--runtime", "onnxruntime", "--weights", tmp_path / "w.pth")
-    assert code == FAILED
+    assert code == WRONG_INPUT
     assert "name its 'architecture' in the manifest" in err

@@ -14,7 +14,7 @@ import pytest
 import rcnns
 from rcnns import Rcnn
 
-from streamer.cli import DONE, FAILED, WRONG_INPUT, main
+from streamer.cli import DONE, WRONG_INPUT, main
 
 pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'streamer[onnxruntime]'")
 
@@ -157,7 +157,7 @@ def test_an_unknown_model_and_absent_weights(
 ) -> None:
     assert main(["models", verb, "yolox-nan"]) == WRONG_INPUT
     assert "did you mean 'yolox-nano'" in capsys.readouterr().err
-    assert main(["models", verb, model, "--weights", str(tmp_path / "absent.onnx")]) == FAILED
+    assert main(["models", verb, model, "--weights", str(tmp_path / "absent.onnx")]) == WRONG_INPUT
     assert "there is no weights file" in capsys.readouterr().err
 
 
@@ -165,5 +165,5 @@ def test_a_plot_without_matplotlib_says_how_to_get_it(
     model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("streamer.cli.models.bench.find_spec", lambda name: None)
-    assert main(["models", "bench", model, "--plot", "p.png"]) == FAILED
+    assert main(["models", "bench", model, "--plot", "p.png"]) == WRONG_INPUT
     assert "pip install 'streamer[build]'" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from networks import manifest
 from worlds import Script
 
 from engines.classical import open_classical
+from engines.crops import Rect, cut_flow
 from engines.motion import Pair
 from engines.types import Detections, Float, Flow, Image
 from engines.zoo import ignore as no_progress
@@ -26,7 +27,6 @@ from streamer.client import Tuning, events
 from streamer.errors import InputError
 from streamer.pipeline import Limits, Pipeline
 from streamer.sinks.memory import MemorySink
-from streamer.stages.crops import Rect, cut_flow
 from streamer.types import Actions, Packet, Port, RawFrame, Windows
 from streamer.wire import ActionEnded, ActionStarted, ZonesResult, decode
 

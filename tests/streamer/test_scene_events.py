@@ -13,10 +13,10 @@ from happenings import ENCODER, FLOW, eventful, packet, publish, writer
 from redisworld import AT, Proxy, eventually, raw
 
 from streamer.backoff import Backoff
-from streamer.client import Tuning, aio, events, flow
+from streamer.client import Tuning, aio, events, flow, latest
 from streamer.embedded import EmbeddedRedis
-from streamer.types import Packet
-from streamer.wire import LineCrossed, decode_event
+from streamer.types import Note, Packet
+from streamer.wire import LineCrossed, OtherEvent, OtherResult, decode_event
 from streamer.wire.link import Timeouts
 
 TUNING = Tuning(backoff=Backoff(0.01, 0.05), timeouts=Timeouts(1.0, 2.0), claim_after=0.2)
@@ -38,6 +38,18 @@ def test_events_are_in_a_stream_of_their_own_in_order(any_redis_url: str) -> Non
     assert stream(any_redis_url, "yard") == told(packets[3])
     with raw(any_redis_url) as client:
         assert client.xlen("streamer:results:gate") == 3
+
+
+def test_a_note_and_its_events_reach_subscribers(redis_url: str) -> None:
+    publish(redis_url, packet(3, mine=Note("fall", {"lying": [7]}, [{"kind": "fell", "track_id": 7}])))
+    found = latest(redis_url, "gate")
+    assert found is not None
+    result = found.results["mine"]
+    assert isinstance(result, OtherResult)
+    assert (result.kind, result.data["lying"]) == ("fall", [7])
+    (event,) = [decode_event(data) for data in stream(redis_url)]
+    assert isinstance(event.event, OtherEvent)
+    assert (event.node, event.event.kind, event.event.data) == ("mine", "fell", {"track_id": 7, "pts": 0.12})
 
 
 def test_the_stream_of_events_has_its_own_bound(redis_url: str) -> None:
@@ -136,7 +148,7 @@ def test_while_redis_is_away_one_field_is_held_and_no_more(redis_server: Embedde
     redis_server.stop()
     for seq in range(1, 200):
         sink.publish([packet(seq, flow=FLOW)])
-    held = sum(len(data) for data in sink._newest._values.values())
+    held = sink._outbox.newest.size
     assert held <= 2 * len(ENCODER.beside(packet(0, flow=FLOW)).fields["flow"])
     redis_server.start()
     sink.close()

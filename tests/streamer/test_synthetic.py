@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import ManualClock
 
+from engines.world import World as City
+from streamer.errors import ConfigError
 from streamer.sources import open_source
-from streamer.sources.synthetic import Spec, SyntheticSource, World
+from streamer.sources.synthetic import Spec, SyntheticSource, World, city_of
 
 
 @dataclass
@@ -106,3 +108,47 @@ def test_there_is_texture_everywhere() -> None:
     grey = World(1, (320, 180)).render(0).mean(axis=2)
     tiles = grey[:176].reshape(11, 16, 20, 16).std(axis=(1, 3))
     assert tiles.min() > 3
+
+
+# --- a world with known truth ---
+
+
+def test_a_city_shows_the_world_of_its_seed() -> None:
+    source = open_source("gate", "synthetic://city?size=160x96&frames=3&seed=7&fps=5&objects=4")
+    world = City(7, (160, 96), 4)
+    with source.open() as frames:
+        for index, frame in enumerate(frames):
+            assert (frame.to_rgb() == world.render(index / 5)).all()
+
+
+def test_a_city_paces_as_any_synthetic_camera_does() -> None:
+    waiting = Waiting()
+    source = SyntheticSource("gate", Spec((64, 48), 10, scene="city"), waiting.clock, waiting)
+    assert source.live
+    with source.open() as frames:
+        assert [frame.pts for frame in islice(frames, 3)] == pytest.approx([0, 0.1, 0.2])
+    assert waiting.waits
+
+
+def test_the_world_behind_a_url_is_found_again() -> None:
+    world = city_of("synthetic://city?size=160x96&seed=7&objects=4")
+    assert world is not None
+    assert (world.render(3) == City(7, (160, 96), 4).render(3)).all()
+    assert city_of("synthetic://?seed=7") is None
+    assert city_of("rtsp://gate/1") is None
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("synthetic://town", "unless it is city"),
+        ("synthetic://city/1", "no host or path"),
+        ("synthetic://city?objects=201", "up to 200"),
+        ("synthetic://city?objects=few", "up to 200"),
+        ("synthetic://city?object=3", "did you mean 'objects'"),
+        ("synthetic://?objects=3", "'objects' is no setting"),
+    ],
+)
+def test_what_is_no_city_is_refused(url: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        open_source("gate", url)

@@ -189,7 +189,11 @@ def test_actions_name_the_likeliest_first() -> None:
 
 def test_a_value_without_a_form_is_refused_by_name() -> None:
     with pytest.raises(WireError, match="node odd: str has no form on the wire"):
-        encoded(packet(odd="value"))
+        encoded(packet(odd="value"), nodes=["odd"])
+
+
+def test_what_has_no_form_stays_home_unless_somebody_asks_for_it() -> None:
+    assert encoded(packet(yolo=PEOPLE, odd="value"))["results"].keys() == {"yolo"}
 
 
 def test_pixels_stay_home_unless_somebody_asks_for_them() -> None:
@@ -284,7 +288,8 @@ def test_what_is_encoded_validates() -> None:
         lambda m: m.update(weather="fine"),
         lambda m: m.pop("pts"),
         lambda m: m.update(schema=2),
-        lambda m: m["results"]["yolo"].update(kind="keypoints"),
+        lambda m: m["results"]["yolo"].update(kind=""),
+        lambda m: m["results"]["yolo"].update(kind="flow"),
         lambda m: m["results"]["yolo"]["items"][0].update(track_id=None),
         lambda m: m["results"]["yolo"]["items"][0].update(colour="red"),
         lambda m: m["results"]["yolo"]["items"][0].update(confidence=1.5),

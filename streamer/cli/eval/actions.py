@@ -29,7 +29,7 @@ from streamer.cli.eval.scoring import Scored, score
 from streamer.cli.eval.tables import cell, table
 from streamer.cli.eval.videos import find_videos
 from streamer.cli.models.named import find_model
-from streamer.cli.models.options import check_writable, find_weights, write_json
+from streamer.cli.models.options import check_writable, find_weights, opening, write_json
 from streamer.errors import InputError
 
 _BATCH = 8
@@ -57,8 +57,9 @@ def evaluate(manifest: Manifest, args: argparse.Namespace) -> int:
     return DONE if scored.complete else FAILED
 
 
+@opening()
 def _check(args: argparse.Namespace) -> None:
-    """Find out before minutes are spent what would be in the way at the end. Raises RuntimeUnavailable, InputError."""
+    """Find out before minutes are spent what would be in the way at the end. Raises InputError."""
     if args.plot and not find_spec("matplotlib"):
         raise RuntimeUnavailable("drawing needs matplotlib: pip install 'streamer[eval]'")
     for path in (args.json, args.plot):
@@ -95,6 +96,7 @@ def _flow_model(name: str) -> Manifest | Method:
     return manifest
 
 
+@opening()
 def _open(manifest: Manifest, args: argparse.Namespace) -> Recogniser:
     batch = args.batch or min(_BATCH, manifest.batch or _BATCH)
     options = RuntimeOptions(args.precision, "throughput", batch, args.threads)

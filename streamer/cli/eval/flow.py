@@ -28,7 +28,7 @@ from streamer.cli import DONE
 from streamer.cli.console import note, stdout
 from streamer.cli.eval.pairs import Case, Loaded, find_cases, load, told_size
 from streamer.cli.eval.tables import cell, table
-from streamer.cli.models.options import check_writable, find_weights, write_json
+from streamer.cli.models.options import check_writable, find_weights, opening, write_json
 from streamer.errors import InputError
 from streamer.exporters.terminal import ProcessProgress
 
@@ -58,8 +58,9 @@ def evaluate(model: Manifest | Method, args: argparse.Namespace) -> int:
     return DONE
 
 
+@opening()
 def open_estimator(model: Manifest | Method, weights: str | None, args: argparse.Namespace) -> FlowModel:
-    """Open a network for flow, or a classical method. Raises InputError for weights of the latter."""
+    """Open a network for flow, or a classical method. Raises InputError, WeightsError."""
     if isinstance(model, str):
         if weights:
             raise InputError(f"{model} has no weights: leave --weights out")

@@ -17,7 +17,7 @@ from streamer.cli import DONE
 from streamer.cli.console import note, stderr, stdout
 from streamer.cli.eval.dataset import check_images, match_classes, read_truth
 from streamer.cli.eval.search import Collector, Outline, open_model, search, with_masks, without_masks
-from streamer.cli.models.options import check_writable, find_weights, write_json
+from streamer.cli.models.options import check_writable, find_weights, opening, write_json
 from streamer.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,8 +48,9 @@ def evaluate(manifest: Manifest, args: argparse.Namespace) -> int:
     return DONE
 
 
+@opening()
 def _check(args: argparse.Namespace) -> None:
-    """Find out before minutes are spent what would be in the way at the end. Raises RuntimeUnavailable, InputError."""
+    """Find out before minutes are spent what would be in the way at the end. Raises InputError."""
     needed = ["pycocotools", *(["matplotlib"] if args.plot else [])]
     if lacking := [package for package in needed if not find_spec(package)]:
         raise RuntimeUnavailable(f"measuring needs {' and '.join(lacking)}: pip install 'streamer[eval]'")

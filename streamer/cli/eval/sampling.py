@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engines.crops import Rect, cut_flow, cut_image, whole
 from engines.geometry import Size
 from engines.motion import FlowModel, Pair
 from engines.recognition import ClipSpec
@@ -24,7 +25,6 @@ from streamer.events import Event, FrameLost
 from streamer.sources import from_path
 from streamer.sources.address import Address, SourceOptions
 from streamer.stages.clips import ClipOptions
-from streamer.stages.crops import Rect, cut_flow, cut_image, whole
 from streamer.stages.rings import Ticks
 from streamer.types import RawFrame
 

@@ -23,6 +23,7 @@ from engines.runtimes.base import RuntimeOptions
 from engines.types import Detections, Image
 from streamer.cli.console import note
 from streamer.cli.eval.dataset import read_image
+from streamer.cli.models.options import opening
 from streamer.exporters.terminal import ProcessProgress
 
 Outline = Callable[[Picture, Detections], tuple[Rle, ...] | None]
@@ -31,10 +32,11 @@ _BATCH = 8
 _AHEAD = 2  # batches that are under way: while the model works on one, the next is read
 
 
+@opening()
 def open_model(
     manifest: Manifest, weights: Path, matching: Matching, args: argparse.Namespace
 ) -> Model[Image, Detections]:
-    """Open the model for all that it can find of the data set's classes."""
+    """Open the model for all that it can find of the data set's classes. Raises InputError, WeightsError."""
     manifest = with_candidates(manifest, args.candidates)
     suppression = Suppression(args.nms, manifest.defaults.iou if args.iou is None else args.iou)
     wanted = DetectOptions(args.confidence, suppression, tuple(sorted(matching.categories)), args.candidates)

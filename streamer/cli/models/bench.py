@@ -27,6 +27,7 @@ from streamer.cli.models.options import (
     batches,
     check_writable,
     find_weights,
+    opening,
     positive,
     precisions,
     runtimes,
@@ -73,16 +74,19 @@ def _variants(args: argparse.Namespace) -> list[Variant]:
 
 @contextmanager
 def _opened(subject: Subject, variants: list[Variant], goal: Goal | None) -> Iterator[dict[str, Runtime]]:
-    """Open every variant for every goal that makes a difference to it. Raises RuntimeUnavailable, BuildError, …"""
-    bench_of = subject.material(note)
+    """Open every variant for every goal that makes a difference to it. Raises InputError, WeightsError."""
+    with opening():
+        bench_of = subject.material(note)
     with ExitStack() as stack:
         opened: dict[str, Runtime] = {}
         for variant in variants:
             for wanted in _goals(variant, goal):
                 name = f"{variant}, {wanted}" if variant.runtime in HEEDS_GOALS else str(variant)
                 options = replace(subject, goal=wanted).options(variant)
-                opened[name] = stack.enter_context(closing(open_on(variant.runtime, bench_of, options, Upkeep(note))))
-                note(f"{name}: {opened[name].description}")
+                with opening():
+                    runtime = open_on(variant.runtime, bench_of, options, Upkeep(note))
+                opened[name] = stack.enter_context(closing(runtime))
+                note(f"{name}: {runtime.description}")
         yield opened
 
 
@@ -108,8 +112,9 @@ def _result(manifest: Manifest, descriptions: Mapping[str, str], points: list[Po
     return {"model": manifest.name, "runtimes": dict(descriptions), "points": [asdict(point) for point in points]}
 
 
+@opening()
 def _check_plot(path: Path | None) -> None:
-    """Find out before minutes are spent on what is to be drawn. Raises RuntimeUnavailable, InputError."""
+    """Find out before minutes are spent on what is to be drawn. Raises InputError."""
     if path is not None and find_spec("matplotlib") is None:
         raise RuntimeUnavailable("a plot needs matplotlib, which is not installed: pip install 'streamer[build]'")
     check_writable(path)

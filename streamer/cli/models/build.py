@@ -14,14 +14,13 @@ from engines.build.graph import calibrated, material
 from engines.build.obtain import obtain
 from engines.errors import BuildError, RuntimeUnavailable
 from engines.load import GRAPHS, HEEDS_GOALS, order_for, working
-from engines.manifest import Manifest
 from engines.runtimes import BACKENDS
 from engines.runtimes.base import Goal, RuntimeOptions
-from engines.zoo import locate
 from streamer.cli import DONE
-from streamer.cli.console import fetching, note
+from streamer.cli.console import note
 from streamer.cli.models.frames import read_frames
 from streamer.cli.models.named import add_model, find_model
+from streamer.cli.models.options import find_weights, opening
 from streamer.config import Limits
 from streamer.errors import InputError
 
@@ -54,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def build(args: argparse.Namespace) -> int:
     manifest = find_model(args.model)
-    bench = _bench(manifest, args.weights)
+    with opening():
+        bench = material(manifest, find_weights(manifest, args.weights), tell=note)
     if args.calibrate:
         _calibrate(bench, args)
     paths = _build_first(bench, args)
@@ -65,14 +65,7 @@ def build(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _bench(manifest: Manifest, weights: Path | None) -> Material:
-    try:
-        path = locate(manifest, path=weights, progress=fetching)
-    finally:
-        fetching.close()
-    return material(manifest, path, tell=note)
-
-
+@opening()
 def _calibrate(bench: Material, args: argparse.Namespace) -> None:
     if args.precision != "int8":
         raise InputError("--calibrate is for --precision int8: add it, or leave --calibrate out")
@@ -107,6 +100,7 @@ def _tell_use(batch: Profile) -> None:
         )
 
 
+@opening()
 def _build_first(bench: Material, args: argparse.Namespace) -> list[Path]:
     """Build for the runtime that was named, else for the first that can be built for here."""
     if args.target and args.runtime not in (None, "tensorrt_rtx"):

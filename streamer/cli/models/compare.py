@@ -25,6 +25,7 @@ from streamer.cli.models.options import (
     add_measured,
     check_writable,
     find_weights,
+    opening,
     positive,
     precisions,
     runtimes,
@@ -53,7 +54,8 @@ def compare_model(args: argparse.Namespace) -> int:
     images = _images(args)
     subject = Subject(manifest, find_weights(manifest, args.weights), args.batch, threads=args.threads)
     variants = with_reference(subject, _variants(args.runtime, args.precision))
-    reference, rows = compare(subject, variants, images, note)
+    with opening():  # what goes wrong with a single variant is said beside the others
+        reference, rows = compare(subject, variants, images, note)
     done = [row for row in rows if row.trial is not None]
     stdout.print(_costs(done))
     stdout.print()

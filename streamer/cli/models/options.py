@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
+from engines.errors import EngineError, WeightsError
 from engines.manifest import Manifest
 from engines.runtimes import BACKENDS
 from engines.runtimes.base import Precision
@@ -54,12 +56,30 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def find_weights(manifest: Manifest, path: str | None) -> Path:
-    """Find or fetch the weights. Raises WeightsError."""
+def find_weights(manifest: Manifest, path: Path | str | None) -> Path:
+    """Find or fetch the weights. Raises InputError, and WeightsError when they cannot be fetched."""
     try:
         return locate(manifest, path=path, progress=fetching)
+    except WeightsError as error:
+        if path is None and manifest.decoder.kind != "fusion":
+            raise
+        raise InputError(str(error)) from error
     finally:
         fetching.close()
+
+
+@contextmanager
+def opening() -> Iterator[None]:
+    """Make wrong input of what is wrong with a model, or with what it is to run on, before anything is done with it.
+
+    But neither of weights that cannot be fetched nor of what the disk refuses: there another try may help.
+    """
+    try:
+        yield
+    except EngineError as error:
+        if isinstance(error, WeightsError) or isinstance(error.__cause__, OSError):
+            raise
+        raise InputError(str(error)) from error
 
 
 def check_writable(path: Path | None) -> None:
