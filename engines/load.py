@@ -18,11 +18,12 @@ from engines.classical import Method, open_classical
 from engines.decoders import DetectOptions
 from engines.decoders.candidates import DecodeCandidates
 from engines.decoders.instances import DecodeInstances
+from engines.decoders.own import open_own
 from engines.errors import BuildError, EngineError, RuntimeUnavailable, WeightsError
 from engines.manifest import Manifest, find_streams
 from engines.model import Model, Postprocess
 from engines.motion import FlowModel, flow_model
-from engines.outputs import UNCOUNTED, FusionDecoder
+from engines.outputs import UNCOUNTED, FusionDecoder, OwnDecoder
 from engines.preprocess import Preprocess, PreprocessSpec
 from engines.recognition import Fused, OneStream, clip_spec
 from engines.runtimes import open_runtime, require, usable
@@ -73,6 +74,8 @@ def as_detector(manifest: Manifest, runtime: Runtime, detect: DetectOptions) -> 
 
 
 def _decoder(manifest: Manifest, detect: DetectOptions) -> Postprocess[Detections]:
+    if isinstance(manifest.decoder, OwnDecoder):
+        return open_own(manifest, manifest.decoder, detect)
     if manifest.task == "segment":
         return DecodeInstances(len(manifest.labels), detect, manifest.preprocess.size)
     return DecodeCandidates(len(manifest.labels), detect)
@@ -173,7 +176,8 @@ def open_on(name: str, bench: Material, options: RuntimeOptions, upkeep: Upkeep)
             upkeep.tell(f"a new engine of {bench.manifest.name} is being built; meanwhile {serving.description} serves")
             rebuild = Rebuild(bench, name, order, upkeep.cache)
             coming = Opening(rebuild, lambda path: open_runtime(name, path, options), upkeep.beside)
-            same = same_candidates if bench.manifest.task in ("detect", "segment") else same_values
+            ours = not isinstance(bench.manifest.decoder, OwnDecoder)
+            same = same_candidates if ours and bench.manifest.task in ("detect", "segment") else same_values
             return Handover(serving, coming, same, upkeep.tell)
     return open_runtime(name, obtain(bench, name, order, upkeep.cache, upkeep.tell), options)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from engines import plugins
+
+DECODERS = "streamer.decoders"  # the group of entry points where packages offer layouts of their own
 Share = Annotated[float, Field(ge=0, le=1)]
 Candidates = Annotated[int, Field(ge=1, le=3840)]  # boxes that leave the graph; TensorRT's top-k takes no more
 
@@ -149,6 +153,20 @@ class FusionDecoder(Part):
     streams: Annotated[tuple[Stream, ...], Field(min_length=2)]
 
 
+class OwnDecoder(Part):
+    """A layout that another package reads, in Python; see `engines.decoders.own`."""
+
+    kind: Literal["own"]
+    name: str  # of an entry point in DECODERS
+    options: Mapping[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _can_be_had(self) -> OwnDecoder:
+        if plugins.load(DECODERS, self.name) is None:
+            raise ValueError(f"no package offers a decoder {self.name!r}; install the one that does")
+        return self
+
+
 Decoder = Annotated[
     YoloxDecoder
     | YoloV5Decoder
@@ -161,7 +179,8 @@ Decoder = Annotated[
     | TorchvisionRcnnDecoder
     | FlowDecoder
     | ActionsDecoder
-    | FusionDecoder,
+    | FusionDecoder
+    | OwnDecoder,
     Field(discriminator="kind"),
 ]
 
@@ -176,9 +195,15 @@ _SAME_LAYOUT |= {f"torchvision-{name}": "torchvision-maskrcnn" for name in ("fas
 _SAME_LAYOUT["yolov11-seg"] = "yolov8-seg"
 
 
+_OURS = {name for each in get_args(get_args(Decoder)[0]) for name in get_args(each.model_fields["kind"].annotation)}
+
+
 def expand(decoder: Any) -> Any:
-    """Read the short form ``decoder: yolox``, and a network's name for the layout that it shares with another."""
+    """Read the short form ``decoder: yolox``, a network's name for the layout of another, and that of a package."""
     told = {"kind": decoder} if isinstance(decoder, str) else decoder
-    if isinstance(told, dict) and told.get("kind") in _SAME_LAYOUT:
-        return {**told, "kind": _SAME_LAYOUT[told["kind"]]}
+    kind = told.get("kind") if isinstance(told, dict) else None
+    if kind in _SAME_LAYOUT:
+        return {**told, "kind": _SAME_LAYOUT[kind]}
+    if isinstance(kind, str) and kind not in _OURS and plugins.offers(DECODERS, kind):
+        return {"kind": "own", "name": kind, "options": {key: told[key] for key in told if key != "kind"}}
     return told

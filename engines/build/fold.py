@@ -24,7 +24,7 @@ from engines.build.shapes import FLOATS, known_shape, network_input, static
 from engines.errors import BuildError
 from engines.feeds import feed_of
 from engines.manifest import Manifest
-from engines.outputs import UNCOUNTED
+from engines.outputs import UNCOUNTED, OwnDecoder
 
 _BATCH = "N"
 _OPSET = 18  # of what is around the network; one that is newer is met halfway, one that is older is brought here
@@ -44,7 +44,10 @@ def fold(body: onnx.ModelProto, manifest: Manifest, recipe: Recipe) -> onnx.Mode
 
 
 def _outputs(raw: Mapping[str, Var], manifest: Manifest, recipe: Recipe) -> dict[str, Var]:
-    if recipe.layout == "raw" and manifest.decoder.kind not in UNCOUNTED:
+    own = isinstance(manifest.decoder, OwnDecoder)
+    if own and manifest.task != "detect":
+        raise BuildError(f"{manifest.name}: a package's decoder finds boxes and nothing else: its task is detect")
+    if own or (recipe.layout == "raw" and manifest.decoder.kind not in UNCOUNTED):
         return {name: op.cast(output, to=np.float32) for name, output in raw.items()}
     if manifest.task in ("flow", "recognise"):
         return decode_motion(raw, manifest)

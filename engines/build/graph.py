@@ -143,7 +143,9 @@ def _body(manifest: Manifest, weights: Path, tell: Tell, operators: Operators) -
         from engines.build.export import export_body  # torch
 
         return export_body(manifest, weights, tell, operators)
-    body = read_onnx(weights)
+    from engines.build.stored import widened
+
+    body = widened(read_onnx(weights))
     if feed_of(manifest).form != "image":
         return body
     from engines.build.rebatch import for_any_batch

@@ -5,6 +5,7 @@ from streamer.config.model import (
     Camera,
     JsonLines,
     Limits,
+    Monitoring,
     Pipeline,
     Publish,
     Reconnect,
@@ -14,8 +15,9 @@ from streamer.config.model import (
 )
 from streamer.config.motion import Clips, Flow, Lines, Recognise, Track, Zones
 from streamer.config.node import Node
-from streamer.config.nodes import NODES, Detect, FindObjects, Segment, Tiles, kind_for
-from streamer.config.reader import RESERVED, parse, read
+from streamer.config.nodes import NODES, Detect, FindObjects, Segment, Tiles, Truth, kind_for
+from streamer.config.pythonnode import Python
+from streamer.config.reader import RESERVED, parse, parse_camera, read
 from streamer.config.values import parse_duration
 
 __all__ = [
@@ -30,9 +32,11 @@ __all__ = [
     "JsonLines",
     "Limits",
     "Lines",
+    "Monitoring",
     "Node",
     "Pipeline",
     "Publish",
+    "Python",
     "Recognise",
     "Reconnect",
     "Redis",
@@ -40,10 +44,12 @@ __all__ = [
     "Segment",
     "Tiles",
     "Track",
+    "Truth",
     "Video",
     "Zones",
     "kind_for",
     "parse",
+    "parse_camera",
     "parse_duration",
     "read",
 ]

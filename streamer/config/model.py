@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 from engines.runtimes.base import Precision
 from engines.yamlsource import Document, dotted
 from streamer.config.node import Node
-from streamer.config.values import Count, Duration, Strict
+from streamer.config.values import Count, Duration, Listen, Size, Strict
+from streamer.types import Drop
 from streamer.wire.facts import FlowStyle
 
 
@@ -20,7 +21,8 @@ class Reconnect(Strict):
     """How long to wait before a live camera is tried again: doubling from *delay* to *max_delay*, with jitter."""
 
     delay: Duration = 0.5
-    max_delay: Duration = 30.0
+    max_delay: Duration = 3.0
+    refused: Duration = 30.0  # once the password was refused five times: cameras lock out who insists
 
     @model_validator(mode="after")
     def _grows(self) -> Reconnect:
@@ -30,14 +32,29 @@ class Reconnect(Strict):
 
 
 class Camera(Strict):
-    """One source of frames."""
+    """One source of frames: a *url*, or a GStreamer *pipeline*."""
 
-    url: str
+    url: str = ""
+    pipeline: str = ""  # GStreamer's own words, with an appsink named out: "rtspsrc … ! appsink name=out"
+    source: Literal["auto", "av", "gstreamer"] = "auto"  # what decodes; auto: GStreamer for a pipeline, else FFmpeg
+    size: Size | None = None  # WIDTHxHEIGHT to scale to on the way, where the decoder can; None: as it comes
     transport: Literal["tcp", "udp"] = "tcp"  # of RTSP
-    open_timeout: Duration = 10.0
-    read_timeout: Duration = 10.0  # without a frame for so long, a live camera counts as broken
+    open_timeout: Duration = 5.0
+    read_timeout: Duration = 4.0  # without a frame for so long, a live camera counts as broken
     realtime: bool = False  # play a recording at its own speed, as if it were a camera that can wait
     reconnect: Reconnect = Reconnect()
+    fps: Annotated[float, Field(gt=0, le=1000)] | None = None  # at most so many frames a second; None: all
+    priority: Annotated[float, Field(gt=0, le=100)] = 1.0  # under overload, 2 gets twice the frames of 1
+    drop: Drop | None = None  # None: newest for a live camera, block for a recording
+    paused: bool = False  # not connected until it is resumed
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> Camera:
+        if bool(self.url) == bool(self.pipeline):
+            raise ValueError("needs either a url or a pipeline; give one of them")
+        if self.pipeline and self.source == "av":
+            raise ValueError("a pipeline is GStreamer's, and source says av; leave source out")
+        return self
 
 
 class Publish(Strict):
@@ -56,6 +73,8 @@ class Redis(Publish):
     maxlen: Count = 10_000  # entries kept a camera, about
     latest_ttl: Duration = 60.0
     buffer: Count = 10_000  # results held while Redis is away; then the oldest go (live)
+    buffer_bytes: Count = 64 << 20  # bytes of them, whichever is reached first
+    control: bool = True  # listen there for messages that add, remove, pause and re-aim cameras
 
 
 class JsonLines(Publish):
@@ -86,9 +105,18 @@ class Limits(Strict):
     """Bounds: together with the frame size they say how much memory a pipeline takes."""
 
     batch: Count = 8  # frames that go through the graph together
-    live_frames: Count = 2  # newest frames kept a live camera
+    live_frames: Count = 2  # newest frames kept a live camera; with a priority above that, as many, 8 at most
     file_frames: Count = 16  # decoded frames a file may be ahead
     batches: Count = 1  # batches waiting in front of each stage
+    cameras: Annotated[int, Field(gt=0, le=1024)] = 64  # also counting those added while it runs
+    stage: Duration = 30.0  # a stage that works on one batch for longer counts as hanging
+    drain: Duration = 1.0  # what is inside may take so long to go through after a signal
+
+
+class Monitoring(Strict):
+    """Where the pipeline says how it is doing, beside Redis."""
+
+    http: Listen | None = None  # HOST:PORT or PORT, of /metrics, /healthz, /readyz and /status; None: nowhere
 
 
 SINKS: dict[str, type[Publish]] = {"redis": Redis, "jsonl": JsonLines, "video": Video}
@@ -103,6 +131,8 @@ class Pipeline:
     publish: tuple[Publish, ...] = ()
     runtime: Runtime = field(default_factory=Runtime)
     limits: Limits = field(default_factory=Limits)
+    monitor: Monitoring = field(default_factory=Monitoring)
+    latency: float | None = None  # seconds from grab to hand-over to aim at, instead of knobs
     document: Document | None = field(default=None, repr=False, compare=False)  # where all this was read
 
     def at(self, *loc: str | int) -> str:

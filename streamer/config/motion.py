@@ -51,6 +51,7 @@ class Track(Node):
     boxes: Literal["detected", "smoothed"] = "detected"
     between: Literal["nothing", "predicted"] = "nothing"  # what frames get that the detections' node skips
     value: ClassVar[type] = Detections
+    numbered = True
 
     @model_validator(mode="after")
     def _confidences_rise(self) -> Track:
@@ -68,7 +69,7 @@ class Track(Node):
 
 def _untracked(where: str, node: str, nodes: Mapping[str, Node]) -> Iterator[Fault]:
     """Refuse objects without numbers."""
-    if node in nodes and issubclass(nodes[node].value, Detections) and not isinstance(nodes[node], Track):
+    if node in nodes and issubclass(nodes[node].value, Detections) and not nodes[node].numbered:
         tracks = ", ".join(name for name, other in nodes.items() if isinstance(other, Track))
         remedy = f"name {tracks}" if tracks else f"add a node {{kind: track, detections: {node}}} and name that"
         yield (where,), f"{node!r} does not number its objects; {remedy}"

@@ -19,6 +19,7 @@ class Node(Strict):
     kind: str
     optional: bool = False  # go on without this node while its model cannot be opened, or fails
     value: ClassVar[type]  # what the node writes
+    numbered: ClassVar[bool] = False  # objects that it writes may have track ids
     alone: ClassVar[Task | None] = None  # the task of a model that makes such a node without any other
 
     def sources(self) -> Mapping[str, type]:

@@ -14,6 +14,7 @@ from engines.tiles import Tiling
 from engines.types import Detections
 from streamer.config.motion import Clips, Flow, Lines, Recognise, Track, Zones
 from streamer.config.node import Node, ordinal
+from streamer.config.pythonnode import Python
 from streamer.config.shapes import Name, Point, Polygon
 from streamer.config.values import Count, Fraction, Strict
 from streamer.wire.facts import MaskForm
@@ -92,6 +93,19 @@ class Segment(FindObjects):
     alone = "segment"
 
 
+class Truth(Node):
+    """Tell what is truly there, of cameras that show a made-up world: synthetic://city."""
+
+    kind: Literal["truth"]
+    masks: MaskForm = "none"  # how masks travel
+    value: ClassVar[type] = Detections
+    numbered = True
+
+    def summary(self) -> str:
+        """Say for people what the node does."""
+        return "the truth of synthetic://city"
+
+
 NODES: dict[str, type[Node]] = {
     "detect": Detect,
     "segment": Segment,
@@ -101,6 +115,8 @@ NODES: dict[str, type[Node]] = {
     "zones": Zones,
     "clips": Clips,
     "recognise": Recognise,
+    "python": Python,
+    "truth": Truth,
 }
 
 

@@ -14,12 +14,15 @@ from pydantic import BaseModel, Field, ValidationError
 
 from engines.yamlsource import Document, Loc, YamlFault, explain, load
 from streamer import graph
-from streamer.config.model import SINKS, Camera, Limits, Pipeline, Publish, Runtime
+from streamer.config.model import SINKS, Camera, Limits, Monitoring, Pipeline, Publish, Runtime
 from streamer.config.node import Node
 from streamer.config.nodes import NODES
 from streamer.config.overlay import override, substitute
-from streamer.config.values import Strict
+from streamer.config.plugged import GROUPS, plugged
+from streamer.config.pythonnode import FOLDER, Python
+from streamer.config.values import Duration, Strict
 from streamer.errors import ConfigError
+from streamer.plugins import offered
 from streamer.types import Port
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -35,6 +38,14 @@ class _Shape(Strict):
     publish: tuple[Any, ...] = ()
     runtime: Any = Field(default_factory=dict)
     limits: Any = Field(default_factory=dict)
+    monitor: Any = Field(default_factory=dict)
+    latency: Any = None
+
+
+class _Aim(Strict):
+    """What is given for the pipeline as a whole."""
+
+    latency: Duration | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +83,11 @@ def parse(text: str, name: str, overrides: Sequence[str] = (), environ: Mapping[
         raise ConfigError(f"{name}: a value contains itself, or lies too deep; write it out flat") from None
 
 
+def parse_camera(name: str, raw: object) -> Camera:
+    """Check one camera by itself, exactly as if it stood under `cameras`. Raises ConfigError: one line a fault."""
+    return _Reader(Document({"cameras": {name: raw}}, "settings")).one_camera(name, raw)
+
+
 class _Reader:
     """Check a document part by part, gathering every fault before any is raised."""
 
@@ -89,14 +105,34 @@ class _Reader:
         self._among_each_other(nodes)
         runtime = self._model(Runtime, shape.runtime, ("runtime",))
         limits = self._model(Limits, shape.limits, ("limits",))
-        if self._faults or runtime is None or limits is None:
+        monitor = self._model(Monitoring, shape.monitor, ("monitor",))
+        aim = self._model(_Aim, {"latency": shape.latency}, ())
+        self._knobs_or_target(shape)
+        self._not_too_many(shape.cameras, limits)
+        if self._faults or runtime is None or limits is None or monitor is None or aim is None:
             raise ConfigError("\n".join(self._faults))
         ordered = _ordered(nodes, self._document)
-        return Pipeline(cameras, ordered, tuple(sinks), runtime, limits, self._document)
+        return Pipeline(cameras, ordered, tuple(sinks), runtime, limits, monitor, aim.latency, self._document)
+
+    def one_camera(self, name: str, raw: object) -> Camera:
+        camera = self._camera(name, raw)
+        if camera is None or self._faults:
+            raise ConfigError("\n".join(self._faults))
+        return camera
+
+    def _knobs_or_target(self, shape: _Shape) -> None:
+        """Refuse knobs beside a latency target: it turns them itself."""
+        given = shape.limits if isinstance(shape.limits, dict) else {}
+        for knob in (key for key in ("batch", "live_frames", "batches") if key in given and shape.latency is not None):
+            self._fault(("limits", knob), "is for the latency target to decide; leave out one of the two")
+
+    def _not_too_many(self, cameras: Mapping[str, Any], limits: Limits | None) -> None:
+        if limits is not None and len(cameras) > limits.cameras:
+            self._fault(("cameras",), f"{len(cameras)} are more than limits.cameras allows, {limits.cameras}; raise it")
 
     def _model(self, model: type[M], raw: object, loc: Loc) -> M | None:
         try:
-            return model.model_validate(raw)
+            return model.model_validate(raw, context={FOLDER: Path(self._document.name).parent})
         except ValidationError as error:
             self._faults += explain(error, self._document, model, loc)
             return None
@@ -109,7 +145,7 @@ class _Reader:
 
         loc = ("cameras", name)
         camera = self._model(Camera, raw, loc) if self._named(name, loc) else None
-        if camera is not None:
+        if camera is not None and camera.url:
             try:
                 parse_url(camera.url)
             except ConfigError as error:
@@ -121,8 +157,15 @@ class _Reader:
         if name in RESERVED:
             self._fault(loc, f"is a name that latency_ms uses itself; choose one that is not among {_list(RESERVED)}")
             return None
-        kind = self._kind(raw, NODES, loc) if self._named(name, loc) else None
-        return None if kind is None else self._model(kind, raw, loc)
+        kind: type | None = self._kind(raw, NODES, loc) if self._named(name, loc) else None
+        if kind is None:
+            return None
+        if not issubclass(kind, Node):  # a package's class as kind python takes it, under a name of its own
+            kind, raw = Python, {**dict(raw), "kind": "python", "class": kind}  # type: ignore[call-overload]  # checked by _kind
+        node: Node | None = self._model(kind, raw, loc)
+        if isinstance(node, Python):
+            self._model(node.contract.options, node.options, (*loc, "options"))
+        return node
 
     def _among_each_other(self, nodes: Mapping[str, Node]) -> None:
         for name, node in nodes.items():
@@ -143,10 +186,21 @@ class _Reader:
             self._fault(loc, f"needs a kind, one of {_list(table)}")
             return None
         kind = str(raw["kind"])
-        if kind not in table:
-            choice = f"{_near(kind, table)}; there are {_list(table)}"
-            self._fault((*loc, "kind"), f"{kind!r} is no kind of {loc[0]}{choice}")
-        return table.get(kind)
+        return table.get(kind) or self._plugged(kind, table, loc)
+
+    def _plugged(self, kind: str, table: Mapping[str, type[M]], loc: Loc) -> Any:
+        """Ask other packages for a kind that does not come with us."""
+        try:
+            found = plugged(GROUPS[loc[0]], kind)
+        except ConfigError as error:
+            self._fault((*loc, "kind"), str(error))
+            return None
+        if found is None:
+            known = {**table, **dict.fromkeys(offered(GROUPS[loc[0]]))}
+            self._fault(
+                (*loc, "kind"), f"{kind!r} is no kind of {loc[0]}{_near(kind, known)}; there are {_list(known)}"
+            )
+        return found
 
     def _named(self, name: str, loc: Loc) -> bool:
         good = _NAME.fullmatch(name) is not None

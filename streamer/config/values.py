@@ -20,6 +20,31 @@ def parse_duration(value: object) -> float:
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=86400 * 365)]
+
+
+def parse_size(value: object) -> tuple[int, int]:
+    """Turn "1280x720" into (width, height)."""
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None or min(int(match[1]), int(match[2])) < _LEAST_SIDE:
+        raise ValueError(f"not a size; write WIDTHxHEIGHT in pixels, at least {_LEAST_SIDE} each, such as 1280x720")
+    return int(match[1]), int(match[2])
+
+
+def parse_listen(value: object) -> tuple[str, int]:
+    """Turn "10.0.0.1:9464", ":9464" (every interface) or "9464" (this machine alone) into (host, port)."""
+    match = _LISTEN.fullmatch(str(value).strip()) if isinstance(value, str | int) else None
+    if match is None or int(match[2]) > _MOST_PORT:
+        raise ValueError('not an address; write "HOST:PORT", ":PORT" for every interface, or PORT for this machine')
+    return ("127.0.0.1" if match[1] is None else match[1].strip("[]") or "0.0.0.0"), int(match[2])  # noqa: S104 - asked for
+
+
+_SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
+_LEAST_SIDE = 16
+_LISTEN = re.compile(r"(?:(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]*):)?(\d{1,5})")
+_MOST_PORT = 65535
+
+Size = Annotated[tuple[int, int], BeforeValidator(parse_size)]
+Listen = Annotated[tuple[str, int], BeforeValidator(parse_listen)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(gt=0)]
 

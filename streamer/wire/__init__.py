@@ -1,7 +1,7 @@
 """Packet <-> bytes: schema 1, whose field names and units are public API."""
 
 from streamer.wire.base import SCHEMA, Entry, WireError
-from streamer.wire.encode import Beside, Encoder
+from streamer.wire.encode import Beside, Encoder, encodable
 from streamer.wire.events import (
     ActionEnded,
     ActionStarted,
@@ -75,6 +75,7 @@ __all__ = [
     "decode_event",
     "decode_field",
     "decode_metrics",
+    "encodable",
     "encode_camera",
     "encode_field",
     "encode_metrics",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationError
@@ -33,6 +34,11 @@ class Entry(Wire):
     pts: Annotated[FiniteFloat, Field(description="seconds of media time")]
     captured_at: Annotated[FiniteFloat, Field(description="Unix seconds")]
     missed: SkipJsonSchema[int] = Field(0, exclude=True)  # by this subscriber, since the entry before; not on the wire
+
+
+def other_than(kinds: Collection[str]) -> Any:
+    """Tell, in the schema of a *kind*, that it is none of these. Readers go by `kind_of` and need not be told."""
+    return Field(json_schema_extra={"minLength": 1, "not": {"enum": [*sorted(kinds)]}})
 
 
 def kind_of(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, compress, islice
@@ -15,7 +15,7 @@ from pydantic_core import to_json
 
 from engines.geometry import Size
 from engines.types import Array, Detections, Float, Flow, Masks
-from streamer.types import Actions, Crossings, Frame, Occupancy, Packet, Windows
+from streamer.types import Actions, Crossings, Frame, Note, Occupancy, Packet
 from streamer.wire import scene
 from streamer.wire.base import SCHEMA, WireError
 from streamer.wire.facts import NOTHING, MaskForm, NodeFacts
@@ -36,8 +36,8 @@ class Beside:
 class Encoder:
     """Write packets as messages of schema 1; *facts* say what is known of each node.
 
-    Only *nodes* are written, or without them every node but those that hold pixels. A packet is encoded once, however
-    many sinks that share an encoder ask for it.
+    Only *nodes* are written, or without them every node whose values have a form on the wire. A packet is encoded
+    once, however many sinks that share an encoder ask for it.
     """
 
     def __init__(self, facts: Mapping[str, NodeFacts], nodes: Sequence[str] | None = None) -> None:
@@ -64,10 +64,11 @@ class Encoder:
         return Beside(events, fields)
 
     def _events(self, node: str, value: object, frame: Frame) -> Iterator[bytes]:
-        facts = self._facts.get(node, NOTHING)
-        for event in value.events if isinstance(value, Actions | Crossings | Occupancy) else ():
-            with _naming(node):
-                yield to_json({**_head(frame), "node": node, "event": scene.happened(event, facts)})
+        if not getattr(value, "events", ()):
+            return
+        with _naming(node):
+            for event in _happenings(value, self._facts.get(node, NOTHING), frame):
+                yield to_json({**_head(frame), "node": node, "event": event})
 
     def _encode(self, packet: Packet) -> bytes:
         frame = packet.frame
@@ -85,10 +86,10 @@ class Encoder:
         return to_json(message)
 
     def _wants(self, node: str, value: object) -> bool:
-        return not isinstance(value, Windows) if self._nodes is None else node in self._nodes
+        return encodable(type(value)) if self._nodes is None else node in self._nodes
 
     def _result(self, node: str, value: object, frame: Frame) -> dict[str, Any]:
-        encode = _ENCODERS.get(type(value))
+        encode = _encoder_of(type(value))
         if encode is None:
             known = ", ".join(kind.__name__ for kind in _ENCODERS)
             raise WireError(f"node {node}: {type(value).__name__} has no form on the wire; publish nodes of {known}")
@@ -103,6 +104,24 @@ def _naming(node: str) -> Iterator[None]:
         yield
     except NotFinite as error:
         raise WireError(f"node {node}: {error} is not finite; check its model and its precision") from error
+
+
+def encodable(kind: type) -> bool:
+    """Tell whether values of this class have a form on the wire."""
+    return _encoder_of(kind) is not None
+
+
+def _encoder_of(kind: type) -> _Encode | None:
+    return _ENCODERS.get(kind) or next((encode for k, encode in _ENCODERS.items() if issubclass(kind, k)), None)
+
+
+def _happenings(value: object, facts: NodeFacts, frame: Frame) -> Iterable[dict[str, Any]]:
+    match value:
+        case Actions() | Crossings() | Occupancy():
+            return (scene.happened(event, facts) for event in value.events)
+        case Note():
+            return scene.told(value, frame.pts)
+    return ()
 
 
 def _head(frame: Frame) -> dict[str, Any]:
@@ -201,6 +220,10 @@ def _actions(value: Actions, facts: NodeFacts, _frame: Frame) -> dict[str, Any]:
     return scene.actions(value, facts)
 
 
+def _note(value: Note, _facts: NodeFacts, frame: Frame) -> dict[str, Any]:
+    return scene.noted(value, frame.pts)
+
+
 def _lines(value: Crossings, facts: NodeFacts, _frame: Frame) -> dict[str, Any]:
     return scene.lines(value, facts)
 
@@ -210,10 +233,12 @@ def _zones(value: Occupancy, facts: NodeFacts, _frame: Frame) -> dict[str, Any]:
 
 
 # A new kind of value is one function and one row.
-_ENCODERS: dict[type, Callable[[Any, NodeFacts, Frame], dict[str, Any]]] = {
+_Encode = Callable[[Any, NodeFacts, Frame], dict[str, Any]]
+_ENCODERS: dict[type, _Encode] = {
     Detections: _detections,
     Flow: _flow,
     Actions: _actions,
     Crossings: _lines,
     Occupancy: _zones,
+    Note: _note,
 }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, FiniteFloat, Tag, ValidationError
 
-from streamer.wire.base import OTHER, Entry, Share, Wire, WireError, explain, kind_of
+from streamer.notes import EVENTS
+from streamer.wire.base import OTHER, Entry, Share, Wire, WireError, explain, kind_of, other_than
 
 _TRACKED = "absent when it is that of the whole scene"
 
@@ -62,19 +64,20 @@ class ActionEnded(Happened):
 
 
 class OtherEvent(BaseModel):
-    """An event of a kind that this version does not know; `model_extra` holds its fields as they came."""
+    """An event of somebody's own node, or one that this version does not know; `data` holds its fields."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    kind: str
+    kind: Annotated[str, other_than(EVENTS)]
 
-
-_KINDS = {"line_crossed", "zone_entered", "zone_left", "action_started", "action_ended"}
+    @property
+    def data(self) -> Mapping[str, Any]:
+        return self.model_extra or {}
 
 
 def _tag(value: Any) -> str:
     kind = kind_of(value)
-    return kind if kind in _KINDS else OTHER
+    return kind if kind in EVENTS else OTHER
 
 
 AnyEvent = Annotated[

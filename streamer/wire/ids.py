@@ -63,3 +63,10 @@ class Keys:
     @property
     def metrics(self) -> str:
         return f"{self.prefix}metrics"
+
+    @property
+    def control(self) -> str:
+        return f"{self.prefix}control"
+
+    def answer(self, request: str) -> str:
+        return f"{self.prefix}control:{request}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -16,7 +17,8 @@ from pydantic import (
     ValidationError,
 )
 
-from streamer.wire.base import OTHER, Entry, Share, Wire, WireError, explain, kind_of
+from streamer.notes import RESULTS
+from streamer.wire.base import OTHER, Entry, Share, Wire, WireError, explain, kind_of, other_than
 from streamer.wire.events import Events
 
 
@@ -148,19 +150,20 @@ class ZonesResult(Wire):
 
 
 class OtherResult(BaseModel):
-    """A result of a kind that this version does not know; `model_extra` holds its fields as they came."""
+    """A note of somebody's own node, or a result that this version does not know; `data` holds its fields."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    kind: str
+    kind: Annotated[str, other_than(RESULTS)]
 
-
-_KINDS = {"detections", "flow", "actions", "lines", "zones"}
+    @property
+    def data(self) -> Mapping[str, Any]:
+        return self.model_extra or {}
 
 
 def _tag(value: Any) -> str:
     kind = kind_of(value)
-    return kind if kind in _KINDS else OTHER
+    return kind if kind in RESULTS else OTHER
 
 
 Result = Annotated[

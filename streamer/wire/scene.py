@@ -9,7 +9,7 @@ import numpy as np
 
 from engines.track.lines import LineCrossed
 from engines.track.zones import ZoneEntered, ZoneLeft, ZoneState
-from streamer.types import ActionEnded, Actions, ActionStarted, Crossings, Happening, Occupancy
+from streamer.types import ActionEnded, Actions, ActionStarted, Crossings, Happening, Note, Occupancy
 from streamer.wire.facts import NodeFacts
 from streamer.wire.values import name_of, rounded
 
@@ -46,6 +46,15 @@ def zones(value: Occupancy, facts: NodeFacts) -> Part:
 def _occupants(zone: ZoneState) -> list[Part]:
     dwells = rounded(zone.dwell, 3, "a dwell time")
     return [{"track_id": track, "dwell": dwell} for track, dwell in zip(zone.track_id.tolist(), dwells, strict=True)]
+
+
+def noted(value: Note, pts: float) -> Part:
+    return {"kind": value.kind, **value.data, **({"events": told(value, pts)} if value.events else {})}
+
+
+def told(value: Note, pts: float) -> list[Part]:
+    """Write a note's events; one that does not say when it happened is of the frame's *pts*."""
+    return [{"kind": event["kind"], "pts": _number(pts, "pts"), **event} for event in value.events]
 
 
 def happened(event: Happening, facts: NodeFacts) -> Part:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from streamer.wire.base import OTHER, SCHEMA, Entry
+from streamer.wire.base import SCHEMA, Entry
 from streamer.wire.events import Event
 from streamer.wire.messages import Message
 
@@ -19,21 +19,17 @@ KINDS: dict[str, type[Entry]] = {"result": Message, "event": Event}
 
 
 class _Strict(GenerateJsonSchema):
-    """Refuse unknown keys and kinds; what is optional is absent, never null."""
+    """Refuse unknown keys, but in kinds of somebody's own; what is optional is absent, never null."""
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         made = super().model_schema(schema)
-        return {**made, "additionalProperties": False} if made.get("type") == "object" else made
+        return {"additionalProperties": False, **made} if made.get("type") == "object" else made
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
-
-    def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
-        choices = {tag: choice for tag, choice in schema["choices"].items() if tag != OTHER}
-        return super().tagged_union_schema({**schema, "choices": choices})
 
 
 def json_schema(kind: str = "result") -> dict[str, Any]:

@@ -21,7 +21,7 @@ NANO = REPO / "config/models/yolox-nano.yaml"
 KINDS = (
     "'yolox', 'yolov5', 'yolov8', 'yolov10', 'yolov8-seg', 'ssd', 'retinanet', 'rcnn', 'torchvision-maskrcnn', 'flow', "
 )
-KINDS += "'actions', 'fusion'"
+KINDS += "'actions', 'fusion', 'own'"
 GOOD = """\
 name: mine
 task: detect

@@ -14,7 +14,8 @@ from spox import Var
 from engines.build.heads import anchors, finished, rcnn, yolo, yoloseg
 from engines.build.heads.base import Candidates, Head, Place
 from engines.build.heads.yolo import grid
-from engines.outputs import Decoder
+from engines.errors import BuildError
+from engines.outputs import Decoder, OwnDecoder
 
 __all__ = ["Candidates", "Head", "Place", "decode", "grid"]
 
@@ -24,6 +25,8 @@ _HEADS: dict[str, Head] = {**yolo.HEADS, **anchors.HEADS, **yoloseg.HEADS, **fin
 
 def decode(raw: Mapping[str, Var], decoder: Decoder, place: Place) -> Candidates:
     """Add the head that the manifest names. Raises BuildError when the network's outputs are not what it reads."""
+    if isinstance(decoder, OwnDecoder):
+        raise BuildError(f"decoder {decoder.name} is Python and no part of a graph, so there is no int8: take fp16")
     given = {name: _exact(output) for name, output in raw.items()}
     return _HEADS[decoder.kind](given, decoder, place)
 
