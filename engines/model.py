@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from engines.decoders.numbers import check_outputs
+from engines.errors import ModelError
 from engines.runtimes.base import Overlapping, Runtime
 from engines.types import Array, Geometry
 
@@ -38,11 +40,11 @@ class Model(Generic[In, Out]):
     postprocess: Postprocess[Out]
 
     def __call__(self, items: Sequence[In]) -> list[Out]:
-        """Run on any number of items, in chunks the runtime can take."""
+        """Run on any number of items, in chunks the runtime can take. Raises ModelError."""
         results: list[Out] = []
         for start in range(0, len(items), self.runtime.max_batch):
             feeds, geometry = self.preprocess(items[start : start + self.runtime.max_batch])
-            results += self.postprocess(self.runtime.infer(feeds), geometry)
+            results += self._decoded(self.runtime.infer(feeds), geometry)
         return results
 
     def begin(self, items: Sequence[In]) -> Callable[[], list[Out]]:
@@ -56,7 +58,15 @@ class Model(Generic[In, Out]):
             return lambda: self(items)
         feeds, geometry = self.preprocess(items)
         finish = runtime.start(feeds)
-        return lambda: list(self.postprocess(finish(), geometry))
+        return lambda: self._decoded(finish(), geometry)
 
     def close(self) -> None:
         self.runtime.close()
+
+    def _decoded(self, outputs: Mapping[str, Array], geometry: Sequence[Geometry]) -> list[Out]:
+        """Make values of outputs. Raises ModelError, with whose they are, for what is no number or of a wrong shape."""
+        try:
+            check_outputs(outputs)
+            return list(self.postprocess(outputs, geometry))
+        except ModelError as error:
+            raise ModelError(f"{self.name} on {self.runtime.description}: {error}") from error

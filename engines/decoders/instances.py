@@ -13,6 +13,7 @@ import numpy as np
 
 from engines.decoders import DetectOptions
 from engines.decoders.candidates import candidates
+from engines.decoders.numbers import check_numbers
 from engines.decoders.selection import Picked, pick
 from engines.errors import ModelError
 from engines.geometry import Size
@@ -47,11 +48,13 @@ class DecodeInstances:
 
     def _masks(self, outputs: Mapping[str, Array], image: int, picked: Picked, place: Geometry) -> Masks:
         if "masks" in outputs:
-            return _seen(
-                Masks(outputs["masks"][image, picked.rows]), outputs["boxes"][image, picked.rows], picked, place
-            )
+            masks = Masks(outputs["masks"][image, picked.rows])
+            check_numbers("masks", masks.probs)
+            return _seen(masks, outputs["boxes"][image, picked.rows], picked, place)
         boxes = place.to_input(picked.found.xyxy)
-        return self._mixed(outputs["coefficients"][image, picked.rows], outputs["prototypes"][image], boxes)
+        coefficients = outputs["coefficients"][image, picked.rows]
+        check_numbers("coefficients", coefficients)
+        return self._mixed(coefficients, outputs["prototypes"][image], boxes)
 
     def _mixed(self, coefficients: Float, prototypes: Float, boxes: Float) -> Masks:
         """Make masks of N objects by their coefficients (N, C), prototypes (C, h, w) and boxes (N, 4) in input pixels.
@@ -62,8 +65,10 @@ class DecodeInstances:
         across = _middles(boxes[:, ::2] * (columns / width), self._resolution, columns)
         down = _middles(boxes[:, 1::2] * (rows / height), self._resolution, rows)
         probs = np.empty((len(boxes), self._resolution, self._resolution), np.float32)
-        for mixture, x, y, out in zip(coefficients, across, down, probs, strict=True):
-            _sample(mixture, prototypes, x, y, out)
+        with np.errstate(invalid="ignore"):  # said below, as an error
+            for mixture, x, y, out in zip(coefficients, across, down, probs, strict=True):
+                _sample(mixture, prototypes, x, y, out)
+        check_numbers("prototypes", probs)  # before the sigmoid makes sound masks of infinities
         with np.errstate(over="ignore"):  # exp of a large number is infinite, and its inverse is zero: so be it
             np.exp(np.negative(probs, out=probs), out=probs)
         return Masks(np.reciprocal(1 + probs))

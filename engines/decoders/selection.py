@@ -8,6 +8,7 @@ import numpy as np
 
 from engines.boxes import Rows, suppress
 from engines.decoders import DetectOptions
+from engines.decoders.numbers import check_numbers
 from engines.errors import ModelError
 from engines.geometry import Size
 from engines.regions import inside
@@ -36,10 +37,11 @@ class Picked:
 def pick(given: Candidates, labels: int, options: DetectOptions, geometry: Geometry) -> Picked:
     """Select among the candidates of one image and move them into it, best first; all arrays are new.
 
-    Scores that are NaN never pass; boxes that are not finite, or outside the image, are left out. Raises ModelError for
-    scores above one, since the network lacks the sigmoid, and for classes that have none of the *labels*.
+    Boxes outside the image are left out. Raises ModelError for a box that is not finite, though it scores enough; for
+    scores above one, since the network lacks the sigmoid; and for classes that have none of the *labels*.
     """
     near = _near(given, labels, options)
+    check_numbers("boxes", given.boxes[near])
     kept, scores = suppress(
         given.boxes[near], given.scores[near], given.classes[near], options.suppression, options.confidence
     )
@@ -67,14 +69,16 @@ def _near(given: Candidates, labels: int, options: DetectOptions) -> Rows:
     if options.classes is not None:
         near &= np.isin(given.classes, options.classes)
     rows = np.flatnonzero(near)
-    best, last = given.scores[rows].max(initial=0), given.classes[rows].max(initial=0)
+    best, classes = given.scores[rows].max(initial=0), given.classes[rows]
+    first, last = classes.min(initial=0), classes.max(initial=0)
     if best > _HIGHEST:
         raise ModelError(
             f"a score is in 0..1, but the network gives {best:.3g}: export it with the sigmoid in the graph, or "
             "correct 'decoder' in its manifest"
         )
-    if last >= labels:
-        raise ModelError(f"the network found class {last}, but its manifest has {labels} labels")
+    if first < 0 or last >= labels:
+        wrong = first if first < 0 else last
+        raise ModelError(f"the network found class {wrong}, but its manifest has {labels} labels")
     return rows
 
 

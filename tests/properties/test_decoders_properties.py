@@ -36,9 +36,9 @@ def _dream(frame: Image) -> dict[str, Array]:
     rng = np.random.default_rng(np.frombuffer(frame.tobytes(), np.uint32))
     corner = rng.uniform(-8, 40, (CANDIDATES, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(-2, 24, (CANDIDATES, 2))], 1).astype(np.float32)
-    boxes[rng.random((CANDIDATES, 4)) < 0.01] = rng.choice([np.nan, np.inf, -np.inf])
     scores = np.round(rng.random(CANDIDATES), 1).astype(np.float32)
-    scores[rng.random(CANDIDATES) < 0.05] = np.nan
+    doubtful = (scores < 0.3)[:, None] & (rng.random((CANDIDATES, 4)) < 0.05)
+    boxes[doubtful] = rng.choice([np.nan, np.inf, -np.inf])
     return {
         "boxes": boxes,
         "scores": scores,
