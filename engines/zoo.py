@@ -94,7 +94,7 @@ def _cached(weights: WeightsFile, environ: Mapping[str, str], progress: Progress
     urls = _urls(weights, environ)
     if not urls:
         page = f", which can be had from {weights.page}" if weights.page else ""
-        raise _nowhere(target, [f"the manifest names no URL for {weights.file}{page}"])
+        raise WeightsError(_nowhere(target, [f"the manifest names no URL for {weights.file}{page}"]))
     with exclusively(target):
         if not _good(target, weights):  # another process may have fetched it while this one waited
             _fetch_from_any(urls, target, weights, progress)
@@ -125,12 +125,12 @@ def _fetch_from_any(urls: list[str], target: Path, weights: WeightsFile, progres
             return fetch(url, target, _promise(weights), progress)
         except Unreachable as error:
             faults.append(str(error))
-    raise _nowhere(target, faults)
+    raise Unreachable(_nowhere(target, faults))
 
 
-def _nowhere(target: Path, faults: list[str]) -> WeightsError:
+def _nowhere(target: Path, faults: list[str]) -> str:
     state = "damaged in the cache" if target.exists() else "not on this machine"
-    return WeightsError(
+    return (
         f"{target.name} is {state} and {', '.join(faults)}: set STREAMER_MODELS to a folder or mirror"
         f" that has it, or put it to {target} yourself"
     )
