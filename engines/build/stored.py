@@ -1,0 +1,53 @@
+"""Weights stored as halves, computed with as floats: half the bytes in a file, and the same graph when it is opened."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from engines.errors import BuildError
+
+_HALF = "_half"  # ends the name of what is stored
+_AXES = 2  # of kernels and matrices: biases have one, and cost nothing
+
+
+def halved(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Store kernels and matrices as float16, each with a cast in front of what reads it.
+
+    Raises BuildError where one is too large.
+    """
+    stored = onnx.ModelProto()
+    stored.CopyFrom(model)
+    casts = []
+    for tensor in stored.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < _AXES:
+            continue
+        name, values = tensor.name, numpy_helper.to_array(tensor)
+        if np.abs(values).max(initial=0) > np.finfo(np.float16).max:
+            raise BuildError(f"{name} is too large to be stored as float16: train with a lower rate, or keep floats")
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), name + _HALF))
+        casts.append(helper.make_node("Cast", [name + _HALF], [name], name=f"{name}_whole", to=TensorProto.FLOAT))
+    nodes = [*casts, *stored.graph.node]
+    del stored.graph.node[:]
+    stored.graph.node.extend(nodes)
+    return stored
+
+
+def widened(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Do what casts of stored weights would do, in place: what follows takes weights for what they are."""
+    graph = model.graph
+    stored = {each.name: each for each in graph.initializer if each.data_type == TensorProto.FLOAT16}
+    done = [node for node in graph.node if _widens(node) and node.input[0] in stored]
+    for node in done:
+        values = numpy_helper.to_array(stored[node.input[0]]).astype(np.float32)
+        graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
+        graph.node.remove(node)
+    read = {name for node in graph.node for name in node.input} | {each.name for each in graph.output}
+    for name in {node.input[0] for node in done} - read:
+        graph.initializer.remove(stored[name])
+    return model
+
+
+def _widens(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Cast" and any(each.name == "to" and each.i == TensorProto.FLOAT for each in node.attribute)

@@ -1,0 +1,87 @@
+"""Weights stored as halves: half the bytes, and the very graph that halves give when it is opened."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import spox.opset.ai.onnx.v17 as op
+from onnx import TensorProto, numpy_helper
+from spox import Tensor, argument, build
+
+from engines.build.stored import halved, widened
+from engines.errors import BuildError
+from engines.types import Float
+
+RANDOM = np.random.default_rng(0)
+KERNEL = RANDOM.normal(0, 0.1, (8, 3, 3, 3)).astype(np.float32)
+MATRIX = RANDOM.normal(0, 0.1, (8, 5)).astype(np.float32)
+
+
+def network(kernel: Float = KERNEL) -> onnx.ModelProto:
+    """Convolve, take the mean, and multiply by a matrix; weights are initialisers, as exporters write them."""
+    image, weight, matrix = (argument(Tensor(np.float32, shape)) for shape in (("N", 3, 8, 8), KERNEL.shape, (8, 5)))
+    seen = op.conv(image, weight, op.const(np.arange(8, dtype=np.float32)))
+    flat = op.reduce_mean(seen, axes=[2, 3], keepdims=0)
+    model = build({"image": image, "kernel": weight, "matrix": matrix}, {"out": op.matmul(flat, matrix)})
+    for name, values in (("kernel", kernel), ("matrix", MATRIX)):
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+        model.graph.input.remove(next(each for each in model.graph.input if each.name == name))
+    return model
+
+
+def run(model: onnx.ModelProto) -> Float:
+    image = np.linspace(-1, 1, 2 * 3 * 8 * 8, dtype=np.float32).reshape(2, 3, 8, 8)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (out,) = session.run(None, {"image": image})
+    found: Float = out
+    return found
+
+
+def test_kernels_and_matrices_are_halves_and_biases_are_not() -> None:
+    given = network()
+    stored = halved(given)
+    onnx.checker.check_model(stored, full_check=True)
+    assert {each.name: each.data_type for each in stored.graph.initializer} == {
+        "kernel_half": TensorProto.FLOAT16,
+        "matrix_half": TensorProto.FLOAT16,
+    }
+    assert stored.ByteSize() < given.ByteSize()
+    assert [each.data_type for each in given.graph.initializer] == [TensorProto.FLOAT] * 2
+
+
+def test_what_is_stored_computes_as_its_halves_would() -> None:
+    rounded = network(KERNEL.astype(np.float16).astype(np.float32))
+    rounded.graph.initializer[1].CopyFrom(
+        numpy_helper.from_array(MATRIX.astype(np.float16).astype(np.float32), "matrix")
+    )
+    stored = halved(network())
+    assert np.array_equal(run(stored), run(rounded))
+    opened = widened(stored)
+    onnx.checker.check_model(opened, full_check=True)
+    assert np.array_equal(run(opened), run(rounded))
+
+
+def test_what_is_opened_has_floats_alone() -> None:
+    opened = widened(halved(network()))
+    assert {each.name: each.data_type for each in opened.graph.initializer} == dict.fromkeys(
+        ("kernel", "matrix"), TensorProto.FLOAT
+    )
+    assert [node.op_type for node in opened.graph.node].count("Cast") == 0
+    assert [node.op_type for node in opened.graph.node] == [node.op_type for node in network().graph.node]
+
+
+def test_a_graph_without_halves_stays_as_it_is() -> None:
+    assert widened(network()) == network()
+
+
+def test_a_half_that_something_else_reads_stays() -> None:
+    stored = halved(network())
+    stored.graph.output.append(onnx.helper.make_tensor_value_info("kernel_half", TensorProto.FLOAT16, KERNEL.shape))
+    assert "kernel_half" in {each.name for each in widened(stored).graph.initializer}
+
+
+def test_weights_that_are_too_large_are_refused() -> None:
+    with pytest.raises(BuildError, match="kernel is too large"):
+        halved(network(KERNEL * np.float32(1e7)))
