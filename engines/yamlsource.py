@@ -74,6 +74,9 @@ class Document:
         return f"{where}: {dotted(loc)}: " if loc else f"{where}: "
 
 
+_MOST_NODES = 1_000_000  # of a document, its aliases written out
+
+
 def load(text: str, name: str) -> Document:
     """Read one YAML document, called *name* in messages. Raise YamlFault when it is not YAML that we take."""
     try:
@@ -81,6 +84,8 @@ def load(text: str, name: str) -> Document:
         root = loader.get_single_node()
         if root is None:
             return Document(None, name)
+        if _written_out(root, {}) > _MOST_NODES:
+            raise YamlFault(f"{name}: is too large once its aliases are written out; write less")
         _check_keys(root, name)
         return Document(loader.construct_document(root), name, root)
     except yaml.MarkedYAMLError as error:
@@ -96,6 +101,16 @@ def load(text: str, name: str) -> Document:
         raise
     except (ValueError, KeyError, AttributeError) as error:  # what YAML's types themselves raise: 2024-13-45 for a date
         raise YamlFault(f"{name}: is not YAML: {error}") from None
+
+
+def _written_out(node: yaml.Node, known: dict[int, int]) -> int:
+    """Count what a document comes to where each alias is a copy: nine of nine of nine … fit into a few lines."""
+    if id(node) not in known:
+        known[id(node)] = 1  # one that contains itself is found out by whoever walks it
+        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        counts = (_written_out(part, known) for part in parts) if isinstance(node, yaml.CollectionNode) else ()
+        known[id(node)] = 1 + sum(counts)
+    return known[id(node)]
 
 
 def explain(error: ValidationError, document: Document, model: type[BaseModel], prefix: Loc = ()) -> list[str]:

@@ -50,6 +50,8 @@ class Note:
 def _check_kind(kind: object, ours: frozenset[str], what: str) -> None:
     if not isinstance(kind, str) or not kind:
         raise TypeError(f"{what} needs a kind, a text that says what it is, not {kind!r}")
+    if any(0xD800 <= ord(letter) <= 0xDFFF for letter in kind):  # halves of letters, which UTF-8 cannot hold
+        raise ValueError(f"{what} cannot be of kind {kind!r}: it is no text; use letters")
     if kind in ours:
         raise ValueError(f"{what} cannot be of kind {kind!r}: the streamer's own values are; choose another word")
 

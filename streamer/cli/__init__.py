@@ -129,7 +129,12 @@ def _explain(error: Exception) -> int:
         complain(line, error)
     if isinstance(error, (InputError, SourceUnusable, SinkUnusable)):
         return WRONG_INPUT
-    if not isinstance(error, (EngineError, StreamerError)):
+    if isinstance(error, (EngineError, StreamerError)):
+        return FAILED
+    if notes := getattr(error, "__notes__", None):  # it came up in somebody's own node, and says which
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        complain(f"{notes[0]}: {logs.named(error)} ({place.filename}:{place.lineno}); --debug shows all of it", error)
+    else:
         complain(f"internal error: {logs.named(error)}; run again with --debug and report what it shows", error)
     return FAILED
 

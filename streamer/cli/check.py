@@ -21,6 +21,9 @@ from streamer.cli.run import add_overrides
 from streamer.config.shapes import lies_outside
 from streamer.errors import SourceUnusable, StreamerError
 from streamer.events import ignore
+from streamer.exporters.http import serving
+from streamer.health import STARTING
+from streamer.stats import Stats
 from streamer.types import Frame, Packet
 from streamer.urls import redact
 
@@ -46,7 +49,8 @@ def check(args: argparse.Namespace) -> int:
     with stdout.status("opening sources, models and sinks"):
         sizes: dict[str, tuple[int, int]] = {}
         verdicts = [*_cameras(settings, sizes)]
-        verdicts += [*_nodes(settings), *_shapes(settings, sizes), *_sinks(settings), *_memory(settings, sizes)]
+        verdicts += [*_nodes(settings), *_shapes(settings, sizes), *_sinks(settings)]
+        verdicts += [*_monitor(settings), *_memory(settings, sizes)]
     table = Table("", "what", "name", "found", box=None, pad_edge=False)
     for v in verdicts:
         table.add_row("[green]ok[/]" if v.good else "[red]FAULT[/]", v.what, escape(v.name), escape(v.detail))
@@ -76,6 +80,18 @@ def _first_picture(name: str, camera: config.Camera) -> tuple[int, int]:
             height, width, _ = first.to_rgb().shape
             return width, height
     raise SourceUnusable("it ends before its first frame; check its URL")
+
+
+def _monitor(settings: config.Pipeline) -> Iterator[Verdict]:
+    """Find out whether the address of the figures is free."""
+    if settings.monitor.http is None:
+        return
+    name = "{}:{}".format(*settings.monitor.http)
+    try:
+        with serving(settings.monitor.http, lambda: Stats(time.time()), lambda: STARTING):
+            yield Verdict("monitor", name, "can be served", good=True)
+    except StreamerError as error:
+        yield Verdict("monitor", name, str(error), good=False)
 
 
 def _memory(settings: config.Pipeline, sizes: Mapping[str, tuple[int, int]]) -> Iterator[Verdict]:

@@ -104,10 +104,12 @@ class Runtime(Strict):
 class Limits(Strict):
     """Bounds: together with the frame size they say how much memory a pipeline takes."""
 
-    batch: Count = 8  # frames that go through the graph together
-    live_frames: Count = 2  # newest frames kept a live camera; with a priority above that, as many, 8 at most
-    file_frames: Count = 16  # decoded frames a file may be ahead
-    batches: Count = 1  # batches waiting in front of each stage
+    batch: Annotated[int, Field(gt=0, le=1024)] = 8  # frames that go through the graph together
+    live_frames: Annotated[int, Field(gt=0, le=1024)] = (
+        2  # newest ones kept a live camera; with a higher priority, as many, up to 8
+    )
+    file_frames: Annotated[int, Field(gt=0, le=4096)] = 16  # decoded frames a file may be ahead
+    batches: Annotated[int, Field(gt=0, le=64)] = 1  # batches waiting in front of each stage
     cameras: Annotated[int, Field(gt=0, le=1024)] = 64  # also counting those added while it runs
     stage: Duration = 30.0  # a stage that works on one batch for longer counts as hanging
     drain: Duration = 1.0  # what is inside may take so long to go through after a signal

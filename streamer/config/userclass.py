@@ -110,11 +110,14 @@ def contract(made: type[Any]) -> Contract:
         raise ValueError(f"{name}.reads must be a tuple of classes, such as reads = (Detections,)")
     if not inspect.isclass(writes):
         raise ValueError(f"{name} does not say what it returns; give it a class as 'writes', such as writes = Note")
+    labels = getattr(made, "labels", ())
+    if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"{name}.labels must be a tuple of texts, such as labels = ('person',)")
     batches = callable(getattr(made, "process", None))
     if not batches:
         _check_call(made, len(reads))
     options = _options(made, _PORTS if batches else ())
-    return Contract(reads, writes, tuple(getattr(made, "labels", ())), batches, options)
+    return Contract(reads, writes, tuple(labels), batches, options)
 
 
 def _check_call(made: type, reads: int) -> None:

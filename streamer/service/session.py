@@ -96,7 +96,7 @@ class Session:
         self._service = Service(settings, Hosting(name, tell=log.info, sinks=self._make_tap))
         self._tap: Tap | None = None
         self._error: BaseException | None = None
-        self._raised = False
+        self._raised = self._told = False
         self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
         self._stack = ExitStack()
 
@@ -106,6 +106,9 @@ class Session:
         return cls(config.read(Path(path), overrides), Path(path).stem, unread)
 
     def __enter__(self) -> Self:
+        """Open everything, and begin. Raises InputError, and when it is entered a second time."""
+        if self._thread.ident is not None:
+            raise InputError("this pipeline has run already; make another one")
         with ExitStack() as stack:
             stack.enter_context(self._service)
             stack.callback(self._end)
@@ -220,6 +223,16 @@ class Session:
 
     def _raise_what_went_wrong(self) -> None:
         error = self._error or next(iter(self._service.pipeline.failures.values()), None)
+        self._tell_losses()
         if error is not None and not self._raised:
             self._raised = True
             raise error
+
+    def _tell_losses(self) -> None:
+        """Say once what recordings lack: the loop has just ended as if they were whole."""
+        if self._told:
+            return
+        self._told = True
+        for camera, stats in self.stats().cameras.items():
+            if stats.lost:
+                log.warning("%s: %d frames could not be decoded and are missing", camera, stats.lost)

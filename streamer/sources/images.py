@@ -44,7 +44,8 @@ class ImagesSource:
         """List the pictures; each is read only when its pixels are asked for. Raises SourceUnusable."""
         paths = self._paths()
         if not paths:
-            raise SourceUnusable(f"{self.pattern} holds no images; give a folder or pattern of {_known()}")
+            hint = f"give a folder or pattern of {_known()}, and videos one by one, such as {self.pattern}/*.mp4"
+            raise SourceUnusable(f"{self.pattern} holds no images; {hint}")
         yield (RawFrame(index / self.fps, partial(self._read, path)) for index, path in enumerate(paths))
 
     def _paths(self) -> Sequence[Path]:

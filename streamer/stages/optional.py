@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from traceback import extract_tb
 
 from engines.errors import EngineError
 from streamer.clock import SYSTEM_CLOCK, Clock
@@ -27,6 +29,15 @@ def optional(
     """Make a stage one that the pipeline can do without, whatever of *bears* it raises."""
     kind = OverlappingOptional if isinstance(stage, Overlapping) else Optional
     return kind(stage, clock, observer, bears)
+
+
+def said(error: Exception) -> str:
+    """Say what came up, and where in somebody's own code: engines' sentences say all that themselves."""
+    if isinstance(error, EngineError):
+        return str(error)
+    place = extract_tb(error.__traceback__)[-1:]
+    where = "".join(f" ({Path(frame.filename).name}:{frame.lineno})" for frame in place)
+    return f"{type(error).__name__}: {error}{where}"
 
 
 class Optional(Around):
@@ -72,7 +83,7 @@ class Optional(Around):
 
     def _rest(self, error: Exception) -> None:
         if not self._resting():  # what was under way when it failed fails as well
-            log.warning("node %s rests for half a minute: %s", self.writes.node, error)
+            log.warning("node %s rests for half a minute: %s", self.writes.node, said(error))
         self._resting_until = self._clock.monotonic_ns() + _REST_NS
 
 

@@ -71,6 +71,10 @@ class Place:
         """Add to what the user's code raises in which node that was, and *where*."""
         try:
             yield
+        except SystemExit as error:  # it would end the process without a word
+            raise RuntimeError(
+                f"node {self.writes.node}: {self.made} called sys.exit({error.code!r}), {where}"
+            ) from error
         except Exception as error:
             error.add_note(f"in node {self.writes.node}: {self.made}, {where}")
             raise

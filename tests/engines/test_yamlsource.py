@@ -188,3 +188,10 @@ def test_suggest_lists_what_there_is_when_nothing_is_near() -> None:
     assert suggest("zzz", ["b", "a"]) == " (known: a, b)"
     assert suggest("zzz", []) == ""
     assert suggest("zzz", (f"n{i:02}" for i in range(99))).endswith("n11, …)")
+
+
+def test_aliases_of_aliases_do_not_grow_beyond_all_bounds() -> None:
+    levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
+    with pytest.raises(YamlFault, match="too large once its aliases are written out"):
+        load("\n".join(levels), "p.yaml")

@@ -15,6 +15,7 @@ from engines.types import Detections
 from engines.zoo import ignore as no_progress
 from streamer import build, config
 from streamer.build.openers import OPENERS, Opened
+from streamer.cli import main
 from streamer.errors import InputError
 from streamer.pipeline import Pipeline
 from streamer.sinks.memory import MemorySink
@@ -305,7 +306,7 @@ def test_an_optional_one_that_fails_rests_and_the_others_go_on(folder: Path, cap
     packets = run(parse(folder, 'class: "code.py:Fails", optional: true'), "gate")
     assert all(packet.values.keys() == {"yolo"} for packet in packets)
     assert len(packets) == 4
-    assert "node mine rests for half a minute: not today" in caplog.text
+    assert "node mine rests for half a minute: RuntimeError: not today (code.py:" in caplog.text
 
 
 @pytest.mark.usefixtures("no_model")
@@ -313,3 +314,28 @@ def test_one_that_fails_ends_the_run(folder: Path) -> None:
     with pytest.raises(RuntimeError, match="not today") as caught:
         run(parse(folder, 'class: "code.py:Fails"'), "gate")
     assert caught.value.__notes__ == ["in node mine: Fails, frame 0 of camera gate"]
+
+
+def test_what_goes_wrong_in_ones_own_code_is_said_with_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.py").write_text("class Own:\n    writes = dict\n    def __call__(self, frame): return {}['no']\n")
+    (tmp_path / "p.yaml").write_text(
+        "cameras: {a: {url: 'synthetic://?frames=3'}}\nnodes: {mine: {kind: python, class: 'own.py:Own'}}\n"
+    )
+    assert main(["run", str(tmp_path / "p.yaml")]) == 1
+    said = capsys.readouterr().err
+    assert "in node mine: Own, frame 0 of camera a: KeyError: 'no'" in said
+    assert "own.py:3)" in said
+    assert "internal error" not in said
+
+
+def test_a_node_that_would_end_the_process_is_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own.py").write_text(
+        "import sys\nclass Own:\n    writes = dict\n    def __call__(self, frame): sys.exit(3)\n"
+    )
+    (tmp_path / "p.yaml").write_text(
+        "cameras: {a: {url: 'synthetic://?frames=3'}}\nnodes: {mine: {kind: python, class: 'own.py:Own'}}\n"
+    )
+    assert main(["run", str(tmp_path / "p.yaml")]) == 1
+    assert "Own called sys.exit(3), frame 0 of camera a" in capsys.readouterr().err
