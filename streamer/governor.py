@@ -28,6 +28,7 @@ _MOST_LOOKS = 320
 _SOON = 4  # times as many looks as were waited for before it was undone
 _HARDLY = 1 / 16  # what a look counts at which the target was held, but not easily: else that could stay for ever
 _MOST_STRETCH = 8
+_SURE = 5  # looks on end that must be alike before it is said that a target is lost, or held again
 _LINGER_SHARE = 0.25  # of what is left of the target, for frames to wait for each other
 
 
@@ -69,6 +70,7 @@ class Governor:
         self._easy, self._patience = 0.0, _EASY_LOOKS  # looks
         self._undone_for: int | None = None  # looks since something was undone; None: something was done since
         self._said: LatencyHeld | None = None
+        self._over, self._alike = False, 0  # whether the last look was above the target, and how many on end were alike
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, PacketPublished):
@@ -98,7 +100,7 @@ class Governor:
             self._easy, self._undone_for = 0, 0
         spare = self._target.seconds - self._flight.seconds(self._batcher.size)
         self._batcher.linger = max(0.0, spare * _LINGER_SHARE)
-        self._say(p95, held=held)
+        self._say(p95, helpless=not held)
 
     def _get_faster(self) -> bool:
         """Do the next thing that helps; return whether there is one."""
@@ -144,7 +146,18 @@ class Governor:
 
         return _Measure(f"{stage.writes.node} on one frame in {stage.stretch}", undo)
 
-    def _say(self, p95: float, *, held: bool) -> None:
+    def _say(self, p95: float, *, helpless: bool) -> None:
+        """Tell what is so for a few looks on end: on the edge of a target it would be another thing every second."""
+        over = p95 > self._target.seconds
+        self._alike = self._alike + 1 if over is self._over else 1
+        self._over = over
+        sure = self._alike >= _SURE
+        if over and helpless and sure:
+            self._tell(held=False, p95=p95)
+        elif not over and (sure or self._said is None or self._said.held):
+            self._tell(held=True, p95=p95)
+
+    def _tell(self, *, held: bool, p95: float) -> None:
         done = ", ".join(measure.what for measure in self._done) or "nothing had to be done"
         target = f"{self._target.seconds * 1e3:.0f} ms"
         if held:

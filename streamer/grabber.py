@@ -21,6 +21,7 @@ from streamer.urls import redact
 
 log = logging.getLogger(__name__)
 
+_APART = 0.001  # seconds between two frames whose clock says that no time has passed
 _SOON = "%s: %s; trying again in %.1f s"
 _RARELY = "%s: %s; trying again only every %.0f s from now on, for cameras lock out who insists"
 
@@ -52,7 +53,7 @@ class Timeline:
                 self._break()
             self._pts = self._forward(raw.pts)
             self._captured_at = max(
-                self._captured_at, self.clock.time() if raw.captured_at is None else raw.captured_at
+                self._captured_at + _APART, self.clock.time() if raw.captured_at is None else raw.captured_at
             )
             self._grabbed_ns = self.clock.monotonic_ns()
             self._seq += 1
@@ -94,6 +95,7 @@ class Grabber:
     timeline: Timeline
     backoff: Backoff
     observer: Observer
+    _failed: bool = field(default=False, init=False)  # since it last worked
     _told: set[type[Exception]] = field(default_factory=set, init=False)
 
     def run(self) -> None:
@@ -151,6 +153,7 @@ class Grabber:
         delay = retries.refused() if refused else retries.failed(spent)
         if not known:
             self._warn(_RARELY if refused and retries.rare else _SOON, failure, delay)
+        self._failed = True
         self._say("retrying", str(failure))
         self.stop.wait(delay)
 
@@ -174,9 +177,15 @@ class Grabber:
                 if self.stop.is_set():
                     return
                 if count == 0:
-                    self._say("running")
+                    self._begun()
                     yield
                 self._deliver(raw)
+
+    def _begun(self) -> None:
+        self._say("running")
+        if self._failed:
+            log.info("%s: works again", self.source.camera, extra={"camera": self.source.camera})
+        self._failed = False
 
     def _deliver(self, raw: RawFrame) -> None:
         grabbed = self.timeline.place(self.source.camera, raw)

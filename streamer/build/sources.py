@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from engines.runtimes.base import Goal
 from streamer import config, pipeline
 from streamer.backoff import Backoff
+from streamer.errors import ConfigError
 from streamer.events import Observer
 from streamer.intake import Admission
 from streamer.sources import SourceOptions, open_pipeline, open_source
@@ -29,7 +30,10 @@ def make_source(name: str, camera: config.Camera, observer: Observer) -> Source:
         backend=camera.source,
     )
     if camera.pipeline:
-        return open_pipeline(name, camera.pipeline, options, observer)
+        try:
+            return open_pipeline(name, camera.pipeline, options, observer)
+        except ConfigError as error:
+            raise ConfigError(f"cameras.{name}.pipeline: {error}") from error
     source = open_source(name, camera.url, options, observer)
     return Paced(source) if camera.realtime and not source.live else source
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from types import FrameType
+from typing import Any
 
 from streamer import logs
 
@@ -68,7 +69,14 @@ def _endings() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():  # only that one is told of signals
         yield came
         return
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers: dict[signal.Signals, Any] = {signal.SIGINT: interrupt, signal.SIGTERM: interrupt}
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        from streamer.cli.terminals import terminal_watch
+
+        outlived = terminal_watch()
+        # Nothing to read again before `run` listens; but a terminal that is gone ends what it began.
+        handlers[signal.SIGHUP] = lambda _, frame: None if outlived() else interrupt(signal.SIGTERM, frame)
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield came
     finally:

@@ -113,8 +113,8 @@ def _shapes(settings: config.Pipeline, sizes: Mapping[str, tuple[int, int]]) -> 
 
 def _nodes(settings: config.Pipeline) -> Iterator[Verdict]:
     """Open the graph and push one black picture through it, so that the first real one meets no surprise."""
-    goal = build.goal_of(build.make_sources(settings.cameras, ignore))  # the engines are then those that `run` opens
     try:
+        goal = build.goal_of(build.make_sources(settings.cameras, ignore))  # the engines are then those `run` opens
         with build.open_graph(settings, goal, fetching, Upkeep(note)) as graph:
             frame = Frame("check", 0, 0.0, time.time(), time.monotonic_ns(), np.zeros((360, 640, 3), np.uint8))
             packets = [Packet(frame)]

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, Protocol
 
+from streamer.cli.terminals import terminal_watch
 from streamer.sinks.base import Sink
 from streamer.sinks.redis import RedisSink
 
@@ -101,7 +102,7 @@ class Runner:
 def signals(*, reloads: bool = False) -> Iterator[Runner]:
     """Handle SIGINT and SIGTERM as long as the context lasts, and SIGHUP where it *reloads*."""
     numbers = (*_ENDINGS, signal.SIGHUP) if reloads else _ENDINGS
-    runner = Runner(_terminal_watch())
+    runner = Runner(terminal_watch())
     with _attending(runner) as descriptor, _handlers(numbers, runner), _waking(descriptor):
         yield runner
 
@@ -180,19 +181,3 @@ def _give_up(number: int, seconds: float) -> None:
 
 def _die(number: int) -> NoReturn:
     os._exit(128 + number)
-
-
-def _terminal_watch() -> Callable[[], bool]:
-    """Return what tells whether a SIGHUP leaves us our terminal; where there never was one, or with nohup, it does."""
-    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    if ignored or not _has_terminal():
-        return lambda: True
-    return _has_terminal
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True

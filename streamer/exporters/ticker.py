@@ -48,12 +48,17 @@ class _Attempt:
     def __call__(self) -> None:
         try:
             self._export(self._read())
+        except SystemExit:  # what rich makes of a pipe that nobody reads any more
+            self._fail(BrokenPipeError("nobody reads them any more"))
         except Exception as error:  # noqa: BLE001 - figures are never worth a pipeline: said, and tried again
-            if type(error) is not self._said:
-                self._say(error)
-            self._said = type(error)
-            return
-        self._said = None
+            self._fail(error)
+        else:
+            self._said = None
+
+    def _fail(self, error: Exception) -> None:
+        if type(error) is not self._said:
+            self._say(error)
+        self._said = type(error)
 
     def _say(self, error: Exception) -> None:
         if isinstance(error, SinkError | OSError):  # OSError: the terminal is gone
