@@ -96,27 +96,29 @@ class Block(nn.Module):
         return F.relu(self.conv2(self.conv1(x)) + self.downsample(x))
 
 
-def _whole_stem() -> nn.Sequential:
-    return nn.Sequential(*conv_norm(3, 64, (3, 7, 7), (1, 2, 2)), nn.ReLU())
+def _whole_stem(outputs: int) -> nn.Sequential:
+    return nn.Sequential(*conv_norm(3, outputs, (3, 7, 7), (1, 2, 2)), nn.ReLU())
 
 
-def _parted_stem() -> nn.Sequential:
-    space, time = conv_norm(3, 45, (1, 7, 7), (1, 2, 2)), conv_norm(45, 64, (3, 1, 1))
+def _parted_stem(outputs: int) -> nn.Sequential:
+    space, time = conv_norm(3, 45, (1, 7, 7), (1, 2, 2)), conv_norm(45, outputs, (3, 1, 1))
     return nn.Sequential(*space, nn.ReLU(), *time, nn.ReLU())
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A stem, and a kind for each of the four stages."""
+    """A stem, a kind for each of the four stages, and how many channels the first has; every next one has twice."""
 
-    stem: Callable[[], nn.Sequential]
+    stem: Callable[[int], nn.Sequential]
     kinds: tuple[Kind, Kind, Kind, Kind]
+    wide: int = 64
 
 
 RESNETS = {
     "r3d-18": Variant(_whole_stem, (_WHOLE, _WHOLE, _WHOLE, _WHOLE)),
     "mc3-18": Variant(_whole_stem, (_WHOLE, _FLAT, _FLAT, _FLAT)),
     "r2plus1d-18": Variant(_parted_stem, (_PARTED, _PARTED, _PARTED, _PARTED)),
+    "r3d-pico": Variant(_whole_stem, (_WHOLE, _WHOLE, _WHOLE, _WHOLE), wide=16),
 }
 
 
@@ -126,12 +128,13 @@ class VideoResNet(nn.Module):
     def __init__(self, variant: Variant, classes: int) -> None:
         super().__init__()
         one, two, three, four = variant.kinds
-        self.stem = variant.stem()
-        self.layer1 = nn.Sequential(Block(one, 64, 64, (1, 1, 1)), Block(one, 64, 64, (1, 1, 1)))
-        self.layer2 = _halving(two, 64)
-        self.layer3 = _halving(three, 128)
-        self.layer4 = _halving(four, 256)
-        self.fc = nn.Linear(512, classes)
+        wide = variant.wide
+        self.stem = variant.stem(wide)
+        self.layer1 = nn.Sequential(Block(one, wide, wide, (1, 1, 1)), Block(one, wide, wide, (1, 1, 1)))
+        self.layer2 = _halving(two, wide)
+        self.layer3 = _halving(three, 2 * wide)
+        self.layer4 = _halving(four, 4 * wide)
+        self.fc = nn.Linear(8 * wide, classes)
 
     def forward(self, clip: Tensor) -> Tensor:
         x = self.layer2(self.layer1(self.stem(clip)))

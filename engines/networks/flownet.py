@@ -19,6 +19,7 @@ PIXELS = 20.0  # of the input, to one unit of output
 _SLOPE = 0.1  # of what is below zero
 _REDIRECTED = 32  # channels of the first image beside the correlation
 _FLOW = 2
+_WIDE = 64  # channels of the first features
 
 # Makes a convolution: channels in, channels out, kernel, stride.
 Conv = Callable[[int, int, int, int], nn.Sequential]
@@ -45,42 +46,49 @@ class FlowNet(nn.Module):
     """Pairs (N, 6, H, W) of RGB images to flow (N, 2, H / 4, W / 4), u and v in units of 20 pixels; sides round up.
 
     What subclasses do is find the features that are coarse enough; the public weights want pixels in 0..1 less their
-    mean (0.411, 0.432, 0.45).
+    mean (0.411, 0.432, 0.45), and are 64 channels wide at first.
     """
 
-    def __init__(self, inputs: int, found: int, conv: Conv) -> None:
+    def __init__(self, inputs: int, found: int, conv: Conv, wide: int = _WIDE) -> None:
         super().__init__()
-        self.conv1 = conv(inputs, 64, 7, 2)
-        self.conv2 = conv(64, 128, 5, 2)
-        self.conv3 = conv(128, 256, 5, 2)
-        self.conv3_1 = conv(found, 256, 3, 1)
-        self.conv4, self.conv4_1 = conv(256, 512, 3, 2), conv(512, 512, 3, 1)
-        self.conv5, self.conv5_1 = conv(512, 512, 3, 2), conv(512, 512, 3, 1)
-        self.conv6, self.conv6_1 = conv(512, 1024, 3, 2), conv(1024, 1024, 3, 1)
-        self.predict_flow6 = _predicting(1024)
-        self.deconv5, self.upsampled_flow6_to_5 = _raising(1024, 512)
-        self.predict_flow5 = _predicting(1026)
-        self.deconv4, self.upsampled_flow5_to_4 = _raising(1026, 256)
-        self.predict_flow4 = _predicting(770)
-        self.deconv3, self.upsampled_flow4_to_3 = _raising(770, 128)
-        self.predict_flow3 = _predicting(386)
-        self.deconv2, self.upsampled_flow3_to_2 = _raising(386, 64)
-        self.predict_flow2 = _predicting(194)
+        self.conv1 = conv(inputs, wide, 7, 2)
+        self.conv2 = conv(wide, 2 * wide, 5, 2)
+        self.conv3 = conv(2 * wide, 4 * wide, 5, 2)
+        self.conv3_1 = conv(found, 4 * wide, 3, 1)
+        self.conv4, self.conv4_1 = conv(4 * wide, 8 * wide, 3, 2), conv(8 * wide, 8 * wide, 3, 1)
+        self.conv5, self.conv5_1 = conv(8 * wide, 8 * wide, 3, 2), conv(8 * wide, 8 * wide, 3, 1)
+        self.conv6, self.conv6_1 = conv(8 * wide, 16 * wide, 3, 2), conv(16 * wide, 16 * wide, 3, 1)
+        self.predict_flow6 = _predicting(16 * wide)
+        self.deconv5, self.upsampled_flow6_to_5 = _raising(16 * wide, 8 * wide)
+        self.predict_flow5 = _predicting(16 * wide + _FLOW)
+        self.deconv4, self.upsampled_flow5_to_4 = _raising(16 * wide + _FLOW, 4 * wide)
+        self.predict_flow4 = _predicting(12 * wide + _FLOW)
+        self.deconv3, self.upsampled_flow4_to_3 = _raising(12 * wide + _FLOW, 2 * wide)
+        self.predict_flow3 = _predicting(6 * wide + _FLOW)
+        self.deconv2, self.upsampled_flow3_to_2 = _raising(6 * wide + _FLOW, wide)
+        self.predict_flow2 = _predicting(3 * wide + _FLOW)
 
     def forward(self, pair: Tensor) -> Tensor:
+        return self.fields(pair)[0]
+
+    def fields(self, pair: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Find flow at strides 4, 8, 16, 32 and 64, the finest first: what training compares with the truth."""
         two, three = self.find(pair)
         four = self.conv4_1(self.conv4(three))
         five = self.conv5_1(self.conv5(four))
         six = self.conv6_1(self.conv6(five))
-        five = _joined(five, self.deconv5(six), self.upsampled_flow6_to_5(self.predict_flow6(six)))
-        four = _joined(four, self.deconv4(five), self.upsampled_flow5_to_4(self.predict_flow5(five)))
-        three = _joined(three, self.deconv3(four), self.upsampled_flow4_to_3(self.predict_flow4(four)))
-        two = _joined(two, self.deconv2(three), self.upsampled_flow3_to_2(self.predict_flow3(three)))
-        flow: Tensor = self.predict_flow2(two)
-        return flow
+        flow6 = self.predict_flow6(six)
+        five = _joined(five, self.deconv5(six), self.upsampled_flow6_to_5(flow6))
+        flow5 = self.predict_flow5(five)
+        four = _joined(four, self.deconv4(five), self.upsampled_flow5_to_4(flow5))
+        flow4 = self.predict_flow4(four)
+        three = _joined(three, self.deconv3(four), self.upsampled_flow4_to_3(flow4))
+        flow3 = self.predict_flow3(three)
+        two = _joined(two, self.deconv2(three), self.upsampled_flow3_to_2(flow3))
+        return self.predict_flow2(two), flow3, flow4, flow5, flow6
 
     def find(self, pair: Tensor) -> tuple[Tensor, Tensor]:
-        """Give features at strides 4, (N, 128, h, w), and 8, (N, 256, h, w)."""
+        """Give features at stride 4, twice as wide as the first, and 8, four times: (N, 128, h, w) and (N, 256, …)."""
         raise NotImplementedError
 
 
@@ -98,8 +106,8 @@ def _joined(fine: Tensor, *coarser: Tensor) -> Tensor:
 class FlowNetS(FlowNet):
     """Both images go through the network as one: "simple"."""
 
-    def __init__(self, conv: Conv) -> None:
-        super().__init__(6, 256, conv)
+    def __init__(self, conv: Conv, wide: int = _WIDE) -> None:
+        super().__init__(6, 4 * wide, conv, wide)
 
     def find(self, pair: Tensor) -> tuple[Tensor, Tensor]:
         two = self.conv2(self.conv1(pair))
@@ -125,6 +133,7 @@ VARIANTS: dict[str, Callable[[], FlowNet]] = {
     "s-bn": lambda: FlowNetS(_normed),
     "c": lambda: FlowNetC(_plain),
     "c-bn": lambda: FlowNetC(_normed),
+    "s-pico": lambda: FlowNetS(_plain, 16),
 }
 
 

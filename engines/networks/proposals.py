@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,15 +16,21 @@ from engines.geometry import Size
 from engines.networks.roi import STRIDES, Exact
 from engines.networks.suppression import Suppress
 
-_SIDES = (32, 64, 128, 256, 512)  # of the anchors of each level, of which the last is for proposals alone
 _RATIOS = (0.5, 1.0, 2.0)
-_BEST = 1000  # anchors of each level
 _IOU = 0.7
-_LEAST_SIDE = 1e-3  # pixels
 _GROWTH = math.log(1000 / 16)  # of a side: more is a mistake
 NEVER = -1e30  # the score of what is no candidate
 
 Weights = tuple[float, float]  # of a box's shift, and of its growth
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Where regions are looked for: around anchors of so many pixels a side at each level, the best of each."""
+
+    sides: tuple[int, int, int, int, int] = (32, 64, 128, 256, 512)  # the last level is for proposals alone
+    best: int = 1000
+    least: float = 1e-3  # pixels of a region's sides
 
 
 class Propose(Exact):
@@ -34,13 +41,14 @@ class Propose(Exact):
 
     anchors: Tensor  # (A, 4), level by level
 
-    def __init__(self, size: Size, proposals: int) -> None:
+    def __init__(self, size: Size, proposals: int, search: Search = Search()) -> None:
         super().__init__()
         self.size = size
-        levels = level_anchors(size, (*STRIDES, 64), [(side,) for side in _SIDES], [_RATIOS] * len(_SIDES))
+        sides = search.sides
+        levels = level_anchors(size, (*STRIDES, 64), [(side,) for side in sides], [_RATIOS] * len(sides))
         self.lengths = [len(level) for level in levels]
         self.register_buffer("anchors", torch.from_numpy(np.concatenate(levels)), persistent=False)
-        self.best = min(_BEST, max(self.lengths))
+        self.best, self.least = min(search.best, max(self.lengths)), search.least
         self.proposals = min(proposals, self.best * len(levels))
         self.suppress = Suppress(_IOU)
 
@@ -52,7 +60,7 @@ class Propose(Exact):
         levels = [self._best(level, *each) for level, each in enumerate(found)]
         scores, rows, moves = (torch.cat(column, 1) for column in zip(*levels, strict=True))
         boxes = clipped(moved(self.anchors[rows], moves, (1.0, 1.0)), self.size)
-        there = (scores > NEVER) & sizeable(boxes, _LEAST_SIDE)
+        there = (scores > NEVER) & sizeable(boxes, self.least)
         # Each level is a group of its own: its boxes are compared with each other alone.
         stays = self.suppress(boxes.reshape(-1, self.best, 4), there.reshape(-1, self.best)).reshape(there.shape)
         best, rows = torch.where(stays, scores, NEVER).topk(self.proposals, 1)

@@ -1,12 +1,13 @@
-"""ResNet-50 with a feature pyramid, as torchvision's detectors have it; attributes are the keys of its checkpoints.
+"""ResNets with a feature pyramid, as torchvision's detectors have them; attributes are the keys of its checkpoints.
 
 He et al. 2015, https://arxiv.org/abs/1512.03385, with the stride in the 3 x 3 convolution; Lin et al. 2016, "Feature
-Pyramid Networks", https://arxiv.org/abs/1612.03144. The normalisation is frozen: it was never trained.
+Pyramid Networks", https://arxiv.org/abs/1612.03144. ResNet-50's normalisation is frozen: it was never trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,11 +15,10 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
 Extra = Literal["pool", "p6p7"]
+Norm = Callable[[int], nn.Module]  # makes a normalisation of so many channels
 
-WIDTH = 256  # channels of every level of the pyramid
-_DEPTHS = (3, 4, 6, 3)  # bottlenecks of each stage
-_EXPANSION = 4
 _FIRST = 2  # the level of the first stage: its stride is 2 ** 2
+_STEM_KERNEL = 7
 
 
 class FrozenNorm(nn.Module):
@@ -48,15 +48,17 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
 class Bottleneck(nn.Module):
     """Narrow, look around, widen, and add that to what was given."""
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    expansion = 4
+
+    def __init__(self, inputs: int, width: int, stride: int, norm: Norm) -> None:
         super().__init__()
-        outputs = width * _EXPANSION
-        self.conv1, self.bn1 = _conv(inputs, width, 1), FrozenNorm(width)
-        self.conv2, self.bn2 = _conv(width, width, 3, stride), FrozenNorm(width)
-        self.conv3, self.bn3 = _conv(width, outputs, 1), FrozenNorm(outputs)
+        outputs = width * self.expansion
+        self.conv1, self.bn1 = _conv(inputs, width, 1), norm(width)
+        self.conv2, self.bn2 = _conv(width, width, 3, stride), norm(width)
+        self.conv3, self.bn3 = _conv(width, outputs, 1), norm(outputs)
         self.downsample = nn.Sequential()
         if inputs != outputs:
-            self.downsample = nn.Sequential(_conv(inputs, outputs, 1, stride), FrozenNorm(outputs))
+            self.downsample = nn.Sequential(_conv(inputs, outputs, 1, stride), norm(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         near = F.relu(self.bn1(self.conv1(x)))
@@ -64,17 +66,53 @@ class Bottleneck(nn.Module):
         return F.relu(self.bn3(self.conv3(near)) + self.downsample(x))
 
 
-class ResNet50(nn.Module):
+class Basic(nn.Module):
+    """Look around twice, and add that to what was given."""
+
+    expansion = 1
+
+    def __init__(self, inputs: int, width: int, stride: int, norm: Norm) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = _conv(inputs, width, 3, stride), norm(width)
+        self.conv2, self.bn2 = _conv(width, width, 3), norm(width)
+        self.downsample = nn.Sequential()
+        if inputs != width:
+            self.downsample = nn.Sequential(_conv(inputs, width, 1, stride), norm(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        near = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(near)) + self.downsample(x))
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a ResNet and its pyramid are made of."""
+
+    block: type[Bottleneck | Basic]
+    depths: tuple[int, int, int, int]  # blocks of each stage
+    widths: tuple[int, int, int, int]
+    norm: Norm
+    pyramid: int  # channels of every level
+
+    @property
+    def channels(self) -> list[int]:
+        """Channels of each stage's map."""
+        return [width * self.block.expansion for width in self.widths]
+
+
+RESNET50 = Body(Bottleneck, (3, 4, 6, 3), (64, 128, 256, 512), FrozenNorm, 256)
+PICO = Body(Basic, (1, 2, 2, 1), (32, 64, 128, 256), nn.BatchNorm2d, 64)
+
+
+class ResNet(nn.Module):
     """Give the maps of the stages from level *first* on: level 2 has stride 4, and each one after it twice that."""
 
-    def __init__(self, first: int) -> None:
+    def __init__(self, body: Body, first: int) -> None:
         super().__init__()
         self._first = first
-        self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), FrozenNorm(64)
-        self.layer1 = _stage(0, 64)
-        self.layer2 = _stage(1, 256)
-        self.layer3 = _stage(2, 512)
-        self.layer4 = _stage(3, 1024)
+        stem = body.widths[0]
+        self.conv1, self.bn1 = _conv(3, stem, _STEM_KERNEL, 2), body.norm(stem)
+        self.layer1, self.layer2, self.layer3, self.layer4 = _stages(body)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         two = self.layer1(F.max_pool2d(F.relu(self.bn1(self.conv1(images))), 3, 2, 1))
@@ -83,20 +121,23 @@ class ResNet50(nn.Module):
         return [two, three, four, self.layer4(four)][self._first - _FIRST :]
 
 
-def _stage(number: int, inputs: int) -> nn.Sequential:
-    width = 64 << number
-    first = Bottleneck(inputs, width, 1 if number == 0 else 2)
-    return nn.Sequential(first, *(Bottleneck(width * _EXPANSION, width, 1) for _ in range(_DEPTHS[number] - 1)))
+def _stages(body: Body) -> list[nn.Sequential]:
+    stages, inputs = [], body.widths[0]
+    for number, (depth, width, outputs) in enumerate(zip(body.depths, body.widths, body.channels, strict=True)):
+        first = body.block(inputs, width, 1 if number == 0 else 2, body.norm)
+        stages.append(nn.Sequential(first, *(body.block(outputs, width, 1, body.norm) for _ in range(depth - 1))))
+        inputs = outputs
+    return stages
 
 
 class Pyramid(nn.Module):
     """Tell each map what the coarser ones have seen, then add coarser levels still."""
 
-    def __init__(self, inputs: Sequence[int], extra: Extra) -> None:
+    def __init__(self, inputs: Sequence[int], width: int, extra: Extra) -> None:
         super().__init__()
-        self.inner_blocks = nn.ModuleList(nn.Conv2d(channels, WIDTH, 1) for channels in inputs)
-        self.layer_blocks = nn.ModuleList(nn.Conv2d(WIDTH, WIDTH, 3, padding=1) for _ in inputs)
-        self.extra_blocks: nn.Module = Halved() if extra == "pool" else P6P7()
+        self.inner_blocks = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in inputs)
+        self.layer_blocks = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in inputs)
+        self.extra_blocks: nn.Module = Halved() if extra == "pool" else P6P7(width)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         inner = [block(features) for block, features in zip(self.inner_blocks, maps, strict=True)]
@@ -123,10 +164,10 @@ class Halved(nn.Module):
 class P6P7(nn.Module):
     """Two more levels, of the coarsest one's output: Lin et al. 2017, "RetinaNet", https://arxiv.org/abs/1708.02002."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.p6 = nn.Conv2d(WIDTH, WIDTH, 3, 2, 1)
-        self.p7 = nn.Conv2d(WIDTH, WIDTH, 3, 2, 1)
+        self.p6 = nn.Conv2d(width, width, 3, 2, 1)
+        self.p7 = nn.Conv2d(width, width, 3, 2, 1)
 
     def forward(self, coarsest: Tensor) -> list[Tensor]:
         six = self.p6(coarsest)
@@ -134,16 +175,16 @@ class P6P7(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Images (N, 3, H, W) to maps (N, 256, h, w), the finest first.
+    """Images (N, 3, H, W) to maps (N, C, h, w), the finest first.
 
     Levels *first* to 5 have strides 2 ** level; "pool" adds level 6, "p6p7" adds 6 and 7. Sides need not be divisible
     by these strides: each level rounds up.
     """
 
-    def __init__(self, first: int, extra: Extra) -> None:
+    def __init__(self, body: Body, first: int, extra: Extra) -> None:
         super().__init__()
-        self.body = ResNet50(first)
-        self.fpn = Pyramid([WIDTH << stage for stage in range(first - _FIRST, len(_DEPTHS))], extra)
+        self.body = ResNet(body, first)
+        self.fpn = Pyramid(body.channels[first - _FIRST :], body.pyramid, extra)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         levels: list[Tensor] = self.fpn(self.body(images))

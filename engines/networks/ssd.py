@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from engines.anchors import default_boxes
 from engines.networks import Family, Published
-from engines.networks.mobilenet import MobileNetV3, depthwise
+from engines.networks.mobilenet import PICO, MobileNetV3, depthwise
 from engines.networks.vgg import Vgg16
 
 BOX = 4  # columns
@@ -57,6 +57,12 @@ VARIANTS = {
         _two_convs,
         scales=(0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0),
         ratios=((2, 3),) * 6,
+    ),
+    "pico": Variant(  # ours: for the synthetic world
+        lambda: MobileNetV3(PICO),
+        _two_convs,
+        scales=(0.07, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9),
+        ratios=((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),
     ),
 }
 

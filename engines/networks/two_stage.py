@@ -17,12 +17,12 @@ from engines.manifest import Manifest
 from engines.networks import Family, Published
 from engines.networks.native import NativeAlign, PaintFound
 from engines.networks.proposals import NEVER, Propose, Weights, clipped, moved, sizeable, take
-from engines.networks.rcnn import BOX_BINS, MASK_BINS, MaskedRoiHeads, Rcnn, RoiHeads
+from engines.networks.rcnn import BOX_BINS, MASK_BINS, VARIANTS, MaskedRoiHeads, Rcnn, RoiHeads
 from engines.networks.roi import Exact, RoiAlign, pack
 from engines.networks.suppression import Suppress
 from engines.outputs import RcnnDecoder
 
-_WEIGHTS: Weights = (10.0, 5.0)  # of the second stage's deltas
+WEIGHTS: Weights = (10.0, 5.0)  # of the second stage's deltas
 _PAIRS = 1000  # of a proposal and a class: the best of an image
 _LEAST_SIDE = 1e-2  # pixels
 
@@ -39,7 +39,7 @@ class TwoStage(nn.Module):
         assert isinstance(network, Rcnn)  # noqa: S101 - by the table
         assert isinstance(decoder, RcnnDecoder)  # noqa: S101 - by the table
         self.network = network
-        self.propose = Propose(size, decoder.proposals)
+        self.propose = Propose(size, decoder.proposals, network.variant.search)
         self.align = _ALIGN[operators](size, BOX_BINS)
         self.choose = Choose(size, decoder)
         self.paint = _PAINT[operators](size)
@@ -71,7 +71,7 @@ class Choose(Exact):
         count, classes = regions.shape[1], logits.shape[1]
         scores, row, label = self._pairs(logits.reshape(-1, count, classes), worth)
         near = deltas.float().reshape(-1, count * classes, 4)
-        boxes = clipped(moved(take(regions, row), take(near, row * classes + label), _WEIGHTS), self.size)
+        boxes = clipped(moved(take(regions, row), take(near, row * classes + label), WEIGHTS), self.size)
         stays = self.suppress(boxes, (scores > 0) & sizeable(boxes, _LEAST_SIDE), label)
         best, rows = torch.where(stays, scores, 0.0).topk(min(self.objects, scores.shape[1]), 1)
         return torch.where(best.unsqueeze(2) > 0, take(boxes, rows), 0.0), best, label.gather(1, rows)
@@ -130,8 +130,8 @@ def _regions(size: tuple[int, int]) -> Tensor:
 
 
 FASTER_RCNN = Family(
-    variants=("r50",),
-    build=lambda _variant, classes: Rcnn(RoiHeads(classes)),
+    variants=tuple(VARIANTS),
+    build=lambda variant, classes: Rcnn(VARIANTS[variant], RoiHeads, classes),
     reference=_reference,
     published={"fasterrcnn_resnet50_fpn": Published("r50", classes=91)},
     outputs=("boxes", "scores", "classes"),
@@ -139,8 +139,8 @@ FASTER_RCNN = Family(
 )
 
 MASK_RCNN = Family(
-    variants=("r50",),
-    build=lambda _variant, classes: Rcnn(MaskedRoiHeads(classes)),
+    variants=tuple(VARIANTS),
+    build=lambda variant, classes: Rcnn(VARIANTS[variant], MaskedRoiHeads, classes),
     reference=_reference,
     published={"maskrcnn_resnet50_fpn": Published("r50", classes=91)},
     outputs=("boxes", "scores", "classes", "masks"),

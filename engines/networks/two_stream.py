@@ -20,16 +20,22 @@ from engines.networks.vgg import convs
 
 FIELDS = 10  # of flow, in a stack
 STREAMS = {"spatial": 3, "temporal": 2 * FIELDS}  # channels
-_PLAN = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels and convolutions between halvings
-_MAP = 7  # a side of what is left of an image of 224
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How wide a stream's last layers are."""
+    """How deep and wide a stream is; by default as VGG-16 is, for images of 224."""
 
     classes: int
     hidden: int = 4096
+    plan: tuple[tuple[int, int], ...] = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, convolutions
+    side: int = 7  # of the map that is classified: the image, halved after each stage
+    dropout: tuple[float, float] = (0.9, 0.8)  # these two are Wang et al.'s
+
+
+def _pico(classes: int) -> Sizes:
+    """For images of 64."""
+    return Sizes(classes, 128, ((16, 1), (32, 1), (64, 2), (96, 2)), 4, (0.5, 0.5))
 
 
 class Vgg16(nn.Module):
@@ -37,28 +43,29 @@ class Vgg16(nn.Module):
 
     def __init__(self, channels: int, sizes: Sizes) -> None:
         super().__init__()
-        self.features = nn.Sequential(*_features(channels))
-        self.classifier = nn.Sequential(
-            nn.Linear(512 * _MAP * _MAP, sizes.hidden),
+        self.features = nn.Sequential(*_features(channels, sizes))
+        self._side = sizes.side
+        self.classifier = nn.Sequential(  # the checkpoint counts what drops out, too
+            nn.Linear(sizes.plan[-1][0] * sizes.side**2, sizes.hidden),
             nn.ReLU(),
-            nn.Dropout(0.9),  # these two are Wang et al.'s; the checkpoint counts them
+            nn.Dropout(sizes.dropout[0]),
             nn.Linear(sizes.hidden, sizes.hidden),
             nn.ReLU(),
-            nn.Dropout(0.8),
+            nn.Dropout(sizes.dropout[1]),
             nn.Linear(sizes.hidden, sizes.classes),
         )
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.features(images)
-        if x.shape[2:] != (_MAP, _MAP):
-            x = F.adaptive_avg_pool2d(x, _MAP)
+        if x.shape[2:] != (self._side, self._side):
+            x = F.adaptive_avg_pool2d(x, self._side)
         logits: Tensor = self.classifier(x.flatten(1))
         return logits
 
 
-def _features(channels: int) -> list[nn.Module]:
+def _features(channels: int, sizes: Sizes) -> list[nn.Module]:
     layers: list[nn.Module] = []
-    for width, count in _PLAN:
+    for width, count in sizes.plan:
         layers += [*convs(channels, width, count), nn.MaxPool2d(2)]
         channels = width
     return layers
@@ -99,10 +106,16 @@ TWO_STREAM = Family(
     outputs=("spatial", "temporal"),
 )
 
+
+def _stream(variant: str, classes: int) -> nn.Module:
+    stream, _, pico = variant.partition("-")
+    return Vgg16(STREAMS[stream], _pico(classes) if pico else Sizes(classes))
+
+
 # Each stream as a network of its own, which can be served beside the other.
 VGG16_STREAM = Family(
-    variants=tuple(STREAMS),
-    build=lambda variant, classes: Vgg16(STREAMS[variant], Sizes(classes)),
+    variants=(*STREAMS, *(f"{stream}-pico" for stream in STREAMS)),
+    build=_stream,
     reference=lambda network, inputs: {"logits": network(inputs["images"])},
     outputs=("logits",),
 )

@@ -49,6 +49,7 @@ class Variant:
 
 
 VARIANTS = {
+    "pico": Variant(0.33, 0.125),  # ours: for the synthetic world
     "nano": Variant(0.33, 0.25, Separable),
     "tiny": Variant(0.33, 0.375),
     "s": Variant(0.33, 0.50),
@@ -140,6 +141,8 @@ class Head(nn.Module):
         boxes = self.reg_convs[level](near)
         classes = self.cls_preds[level](self.cls_convs[level](near))
         objectness = self.obj_preds[level](boxes)
+        if self.training:
+            return torch.cat((self.reg_preds[level](boxes), objectness, classes), 1)
         return torch.cat((self.reg_preds[level](boxes), objectness.sigmoid(), classes.sigmoid()), 1)
 
 
@@ -150,7 +153,8 @@ def _branch(variant: Variant, width: int) -> nn.Sequential:
 class Yolox(nn.Module):
     """Images (N, 3, H, W), sides divisible by 32, to rows (N, A, 5 + classes), one an anchor point, finest level first.
 
-    A row is an offset x, y and a log width and height in units of its stride, then objectness and class scores in 0..1.
+    A row is an offset x, y and a log width and height in units of its stride, then objectness and class scores in 0..1;
+    while it is trained, their logits.
     """
 
     def __init__(self, variant: Variant, classes: int) -> None:
@@ -201,5 +205,5 @@ YOLOX = Family(
     variants=tuple(VARIANTS),
     build=lambda variant, classes: Yolox(VARIANTS[variant], classes),
     reference=_reference,
-    published={f"yolox_{variant}": Published(variant, classes=80) for variant in VARIANTS},
+    published={f"yolox_{variant}": Published(variant, classes=80) for variant in VARIANTS if variant != "pico"},
 )

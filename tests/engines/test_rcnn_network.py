@@ -143,7 +143,12 @@ def faster() -> Case:
     return Case(rcnnnets.network("faster-rcnn", seed=3), rcnnnets.manifest("faster-rcnn", proposals=300, score=0.3))
 
 
-@pytest.mark.parametrize("name", ["mask", "faster"])
+@pytest.fixture(scope="module")
+def pico() -> Case:
+    return Case(rcnnnets.network("mask-rcnn", "pico"), rcnnnets.manifest("mask-rcnn", "pico"))
+
+
+@pytest.mark.parametrize("name", ["mask", "faster", "pico"])
 def test_it_finds_what_the_book_finds(name: str, request: pytest.FixtureRequest) -> None:
     case: Case = request.getfixturevalue(name)
     images = rcnnnets.images(2, seed=5)

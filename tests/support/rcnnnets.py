@@ -20,9 +20,9 @@ from engines.outputs import RcnnDecoder
 Kind = Literal["mask-rcnn", "faster-rcnn"]
 
 
-def network(kind: Kind = "mask-rcnn", classes: int = 7, seed: int = 0) -> Rcnn:
+def network(kind: Kind = "mask-rcnn", variant: str = "r50", classes: int = 7, seed: int = 0) -> Rcnn:
     """Build a network that finds things in noise, of every class and with every score."""
-    made = build_network(kind, "r50", classes)
+    made = build_network(kind, variant, classes)
     assert isinstance(made, Rcnn)
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in made.state_dict().items():
@@ -73,18 +73,16 @@ def _random(name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:
     return 0.05 * noise if tensor.ndim < 2 else noise * math.sqrt(1.6 / math.prod(tensor.shape[1:]))
 
 
-def manifest(
-    kind: Kind = "mask-rcnn", classes: int = 7, size: tuple[int, int] = (128, 160), **decoder: float
-) -> Manifest:
+def manifest(kind: Kind = "mask-rcnn", variant: str = "r50", classes: int = 7, **decoder: float) -> Manifest:
     """Make the manifest of such a network."""
     return Manifest.model_validate(
         {
-            "name": f"{kind}-r50",
+            "name": f"{kind}-{variant}",
             "task": "segment" if kind == "mask-rcnn" else "detect",
             "architecture": kind,
-            "variant": "r50",
+            "variant": variant,
             "labels": [f"class {i}" for i in range(classes)],
-            "preprocess": {"size": size, "pad": (124, 116, 104), "mean": (124, 116, 104), "std": (58, 57, 57)},
+            "preprocess": {"size": (128, 160), "pad": (124, 116, 104), "mean": (124, 116, 104), "std": (58, 57, 57)},
             "decoder": {"kind": "rcnn", "proposals": 60, "detections": 20, **decoder},
             "weights": {"checkpoint": {"file": "w.pth"}},
         }
@@ -132,20 +130,21 @@ def reference(made: Rcnn, image: Tensor, told: Manifest) -> Found:
 
 
 def _regions(made: Rcnn, levels: Sequence[Tensor], size: tuple[int, int], count: int) -> Tensor:
+    search = made.variant.search
     boxes, scores = [], []
     for level, (objectness, deltas) in enumerate(made.rpn.head(levels)):
         height, width = objectness.shape[2:]
         corners = [
-            torch.tensor([x, y, x, y]) * 1.0 + _anchor(32 << level, ratio)
+            torch.tensor([x, y, x, y]) * 1.0 + _anchor(search.sides[level], ratio)
             for y in range(0, height * (size[0] // height), size[0] // height)
             for x in range(0, width * (size[1] // width), size[1] // width)
             for ratio in (0.5, 1.0, 2.0)
         ]
         logits = objectness[0].permute(1, 2, 0).flatten()
         moves = deltas[0].permute(1, 2, 0).reshape(-1, 4)
-        best = logits.argsort(descending=True, stable=True)[:1000]
+        best = logits.argsort(descending=True, stable=True)[: search.best]
         found = _clip(_decode(torch.stack(corners)[best], moves[best], (1, 1, 1, 1)), size)
-        large = ((found[:, 2:] - found[:, :2]) >= 1e-3).all(1)
+        large = ((found[:, 2:] - found[:, :2]) >= search.least).all(1)
         found, logits = found[large], logits[best][large]
         kept = greedy(found, logits, 0.7)
         boxes.append(found[kept])

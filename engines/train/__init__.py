@@ -1,0 +1,1 @@
+"""Training: the losses of the papers, on data whose truth is known. Nothing that serves imports it."""

@@ -1,0 +1,30 @@
+"""What `--data` may name, for detectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engines.train.data.coco import CocoScenes, Folder
+from engines.train.data.scene import Scenes
+from engines.train.data.world import WorldScenes
+from engines.train.errors import TrainingError
+from engines.train.task import Subject
+
+
+def open_scenes(subject: Subject) -> Scenes:
+    """Open ``world`` or ``coco:ANNOTATIONS.json,IMAGES``, to which two more may be added to be measured by.
+
+    Raises TrainingError.
+    """
+    kind, _, rest = subject.data.partition(":")
+    if kind == "world" and not rest:
+        return WorldScenes(subject.seed)
+    paths = [Path(each).expanduser() for each in rest.split(",")]
+    if kind != "coco" or len(paths) not in (2, 4):
+        raise TrainingError(
+            f"{subject.data!r} is nothing that a detector learns from: say world, coco:ANNOTATIONS.json,IMAGES, or "
+            "coco:ANNOTATIONS.json,IMAGES,ANNOTATIONS.json,IMAGES with what to be measured by"
+        )
+    folder = Folder.open(paths[0], paths[1])
+    measured = Folder.open(paths[2], paths[3]) if paths[2:] else None
+    return CocoScenes(folder, subject.manifest.preprocess.size, subject.seed, measured)

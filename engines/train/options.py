@@ -1,0 +1,45 @@
+"""The words of the command line, which the records of trainings are read by as well."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+
+from engines.train.plan import PACE, Plan
+
+_ABOUT = "Teach a network, and leave a model that streams. Exit code 3: it was stopped before the end."
+_EXAMPLE = "python -m engines.train yolox-nano --data coco:annotations/train.json,images --out runs/mine"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make what reads the command line; what is left out is None, and up to the model."""
+    parser = argparse.ArgumentParser("python -m engines.train", description=_ABOUT, epilog=f"example: {_EXAMPLE}")
+    parser.add_argument("model", help="name of a model, or path of a manifest with your own labels")
+    parser.add_argument("--data", default="world", help="world, or coco:ANNOTATIONS.json,IMAGES (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, curves and the finished model")
+    parser.add_argument("--resume", action="store_true", help="go on with the training in the folder")
+    parser.add_argument("--start", type=Path, metavar="WEIGHTS", help="begin with the weights of a state dict")
+    parser.add_argument("--key", help="where in that file the state dict is, such as model")
+    parser.add_argument("--export", action="store_true", help="export the folder's weights, and train nothing")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), help="of forward passes")
+    parser.add_argument("--optimiser", choices=("adamw", "sgd"))
+    parser.add_argument("--device", help="cpu, cuda, cuda:1")
+    for name in ("steps", "batch", "warmup", "seed", "workers", "log-every", "evaluate-every", "save-every"):
+        parser.add_argument(f"--{name}", type=int, metavar="N")
+    for name in ("lr", "floor", "weight-decay", "ema", "clip"):
+        parser.add_argument(f"--{name}", type=float, metavar="X")
+    return parser
+
+
+def command(told: argparse.Namespace, plan: Plan) -> str:
+    """Write down what makes the same weights again, whatever suits the model later."""
+    words = ["python", "-m", "engines.train", told.model, "--data", told.data, "--out", str(told.out)]
+    for name in ("start", "key"):
+        if getattr(told, name) is not None:
+            words += [f"--{name}", str(getattr(told, name))]
+    for name, value in asdict(plan).items():
+        if name not in PACE:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
