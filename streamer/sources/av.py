@@ -8,8 +8,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from pathlib import Path
 
 import av
 from av.stream import Discard, Disposition
@@ -18,16 +17,16 @@ from streamer.clock import SYSTEM_CLOCK, Clock
 from streamer.errors import ConfigError, SourceError, SourceUnusable
 from streamer.events import FrameLost, Observer
 from streamer.sources import avfaults
-from streamer.sources.address import Address, SourceOptions
+from streamer.sources.address import Address, SourceOptions, is_live
 from streamer.sources.capture_time import CaptureClock
 from streamer.sources.convert import to_rgb
+from streamer.sources.files import check_file
 from streamer.sources.mediatime import MediaTime
 from streamer.sources.tally import Tally
 from streamer.types import RawFrame
 
 log = logging.getLogger(__name__)
 
-_RECORDED_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm", ".wmv"})
 _CLOCKLESS = frozenset({"mpjpeg", "mjpeg", "h264", "hevc", "m4v"})  # containers whose time stamps FFmpeg makes up
 _OF_TRANSPORT_STREAMS = frozenset({"http", "https", "srt", "tcp", "udp"})
 _TEXT_ART = frozenset({"tty", "bin", "xbin", "adf", "idf"})  # to FFmpeg any text is a video of a terminal
@@ -39,9 +38,7 @@ _REFERENCE_TIME = struct.Struct("=q")  # FFmpeg's AVProducerReferenceTime begins
 
 def from_network(camera: str, address: Address, options: SourceOptions, observer: Observer) -> AvSource:
     """Read a URL; over HTTP a name such as clip.mp4 means a recording, everything else is live."""
-    suffix = PurePosixPath(urlsplit(address.target).path).suffix.lower()
-    recorded = address.scheme in ("http", "https") and suffix in _RECORDED_SUFFIXES
-    live = not recorded if options.live is None else options.live
+    live = is_live(address, options)
     return AvSource(camera, address, live, options, observer, _network_settings(address.scheme, options, live))
 
 
@@ -107,7 +104,7 @@ class AvSource:
     def open(self) -> Iterator[Iterator[RawFrame]]:
         """Open with a fresh decoder. Raises SourceError."""
         if self.address.scheme == "file":
-            _check_file(Path(self.address.target))
+            check_file(Path(self.address.target))
         with self._container() as container, closing(self._session(container).frames()) as frames:
             yield frames
 
@@ -136,19 +133,6 @@ class AvSource:
         # Frame threads hold back a frame each, and cost a sixth more CPU; a file of 4K HEVC needs them all the same.
         codec.thread_type = "SLICE" if self.live else "AUTO"
         return _Session(self, container, stream)
-
-
-def _check_file(path: Path) -> None:
-    """Say what is wrong with a file while the system still tells it plainly. Raises SourceUnusable."""
-    try:
-        with path.open("rb") as file:
-            empty = not file.read(1)
-    except FileNotFoundError:
-        raise SourceUnusable(f"{path} does not exist; check its path") from None
-    except OSError as error:
-        raise SourceUnusable(f"{path} cannot be read: {error.strerror}; check its permissions") from error
-    if empty:
-        raise SourceUnusable(f"{path} is empty; copy it again")
 
 
 def _video(container: av.container.InputContainer) -> av.VideoStream | None:
