@@ -122,11 +122,21 @@ class Stream:
 
     def close(self) -> None:
         """End every thread of the pipeline and let go of it."""
+        self._unblock()
         self._pipeline.set_state(gstreamer().Gst.State.NULL)
         self._bus.set_flushing(True)
         if self._junction:
             self._junction.close()
         self._out = self._junction = None
+
+    def _unblock(self) -> None:
+        """Let go whoever waits for room in an appsink: it holds a lock that a change of state under way waits for.
+
+        And the end would wait for that change, for ever.
+        """
+        for out in (self._out, self._branch.out if self._branch else None):
+            if out is not None:
+                out.set_property("drop", True)
 
     @property
     def _branch(self) -> Branch | None:
