@@ -8,6 +8,7 @@ from pathlib import Path
 
 import gstworld
 import pytest
+from videos import Clip, write
 
 CODE = """
 from streamer.sources.gstreamer_library import gstreamer
@@ -33,3 +34,21 @@ def test_openvino_works_beside_it() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["(2, 4, 14, 14)", "an exception in C++ is caught"]
+
+
+CLOSING = """
+import sys
+from streamer.sources import SourceOptions, open_source
+source = open_source("a", sys.argv[1], SourceOptions(backend="gstreamer"))
+for _ in range(600):
+    with source.open() as frames:
+        next(frames)
+"""
+
+
+@pytest.mark.skipif(gstworld.missing() is not None, reason=str(gstworld.missing()))
+def test_a_pipeline_that_is_closed_while_it_starts_never_waits_for_itself(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    film = write(tmp_path / "a.webm", Clip(60, (320, 240), codec="libvpx-vp9"))
+    command = [sys.executable, "-c", CLOSING, str(film)]
+    subprocess.run(command, cwd=root, capture_output=True, check=True, timeout=60)
