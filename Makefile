@@ -33,14 +33,15 @@ venv: $(VENV)/.installed-base  ## create .venv and install the streamer into it
 demo: $(VENV)/.installed-demo  ## a real video through a real detector into Redis, with a live table
 	$(BIN)/streamer demo
 
-test: $(VENV)/.installed-test  ## run all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed-test  ## run all tests; those of training fork, and have a process of their own
+	$(BIN)/python -m pytest tests/train
+	$(BIN)/python -m pytest --ignore=tests/train
 
 check: $(VENV)/.installed-test  ## lint, types and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(MAKE) test
 
 bench: $(VENV)/.installed-test  ## measure end to end, as ratios in one run (fetches weights once)
 	$(BIN)/python benchmarks/end_to_end.py
