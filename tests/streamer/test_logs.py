@@ -27,6 +27,9 @@ log = logging.getLogger("streamer.somewhere")
 def _as_it_was() -> Iterator[None]:
     """Leave logging as pytest has set it up."""
     root = logging.getLogger()
+    for before in [each for each in root.handlers if isinstance(each, logs.Reporter)]:  # of tests that ran commands
+        root.removeHandler(before)
+        before.close()  # here, so that what it still has to tell is nobody's line
     handlers, levels = list(root.handlers), {name: logging.getLogger(name).level for name in ("", *logs.OURS)}
     hooks = threading.excepthook, sys.unraisablehook
     yield
