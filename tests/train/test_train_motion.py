@@ -81,7 +81,8 @@ class FewClips:
 def test_actions_of_a_few_clips_are_learnt_by_heart(name: str, steps: int, tmp_path: Path) -> None:
     manifest = find(name)
     task = ActionTask(manifest, FewClips(ClipSpec.of(manifest)))
-    plan = Plan(steps, 8, 2e-3, 10, ema=0.8, workers=0, log_every=steps, evaluate_every=1000)
+    # Not bf16: with it, r3d's loss is no number in one run of three on the CPU; the cause is not known.
+    plan = Plan(steps, 8, 2e-3, 10, ema=0.8, workers=0, precision="fp32", log_every=steps, evaluate_every=1000)
     figures = fit(task, plan, tmp_path)
     assert figures is not None
     assert figures["top1"] == 1
