@@ -102,7 +102,7 @@ class Intake:
             if len(self._frames) >= self._capacity:
                 self._room.clear()
             self._changed.notify_all()
-        self._report(dropped)
+        self.report(dropped)
 
     def take(self, keep: int = 1) -> tuple[Grabbed | None, Mapping[str, int]]:
         """Return the frame whose turn it is, if any, and what was dropped for it, which `report` is for.
@@ -117,7 +117,9 @@ class Intake:
 
     def report(self, dropped: Mapping[str, int]) -> None:
         """Tell of frames that `take` has dropped, once no lock is held."""
-        self._report(dropped)
+        for reason, count in dropped.items():
+            if count:
+                self._on_drop(reason, count)
 
     def close(self) -> None:
         """Refuse new frames; what is inside can still be taken."""
@@ -129,7 +131,7 @@ class Intake:
             self._end(reason)
             count = len(self._frames)
             self._frames.clear()
-        self._report({reason: count})
+        self.report({reason: count})
 
     def _end(self, reason: str) -> None:
         with self._changed:
@@ -139,11 +141,6 @@ class Intake:
 
     def _above_target(self, frame: Grabbed) -> bool:
         return self._pace is not None and not self._pace.admits(frame.pts, frame.epoch)
-
-    def _report(self, dropped: Mapping[str, int]) -> None:
-        for reason, count in dropped.items():
-            if count:
-                self._on_drop(reason, count)
 
     # --- the policy ---
 

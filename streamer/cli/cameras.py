@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from engines.yamlsource import Document
 from streamer import client
 from streamer.cli import DONE, FAILED, WRONG_INPUT, complain
 from streamer.cli.console import note, stdout
+from streamer.cli.where import add_redis
 from streamer.config.overlay import override
 from streamer.errors import InputError
 
@@ -52,13 +52,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def _add_where(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pipeline", metavar="NAME", help="the only one that is meant; of several, `add` needs it")
-    parser.add_argument(
-        "--redis",
-        default=os.environ.get("REDIS_URL", "redis://localhost:6379/0"),
-        metavar="URL",
-        help="default: $REDIS_URL, or redis://localhost:6379/0",
-    )
-    parser.add_argument("--prefix", default="streamer:", help="of the keys (default: %(default)s)")
+    add_redis(parser)
     parser.add_argument("--json", action="store_true", help="print each answer as a line of JSON")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from rich.text import Text
 from streamer import client
 from streamer.cli import DONE
 from streamer.cli.console import note, stdout
+from streamer.cli.where import add_redis
 from streamer.errors import InputError
 from streamer.exporters.table import plain, render, screenshot, troubles
 from streamer.stats import (
@@ -35,14 +35,8 @@ _ROWS = 20  # detections shown
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--camera", metavar="C", help="only this one, with what its newest message says")
-    parser.add_argument(
-        "--redis",
-        default=os.environ.get("REDIS_URL", "redis://localhost:6379/0"),
-        metavar="URL",
-        help="default: $REDIS_URL, or redis://localhost:6379/0",
-    )
+    add_redis(parser)
     parser.add_argument("--save", type=Path, metavar="FILE.svg", help="save one picture of the table, and end")
-    parser.add_argument("--prefix", default="streamer:", help="of the keys (default: %(default)s)")
     parser.set_defaults(job=watch)
 
 
