@@ -75,7 +75,9 @@ def assign(answers: Answers, points: AnchorPoints, truth: Objects) -> tuple[Tens
     within, central = _places(points, truth.boxes)  # (N, G, A)
     may = (within | central) & truth.there[..., None]
     overlap = each_iou(truth.boxes, answers.boxes) * may
-    cost = _class_cost(answers, truth) - _OVERLAP_COST * torch.log(overlap + 1e-8) + _ASIDE * ~(within & central)
+    # In double precision: beside what aside costs, a float forgets the second digit of the rest.
+    cost = _class_cost(answers, truth) - _OVERLAP_COST * torch.log(overlap.double() + 1e-8)
+    cost = cost + _ASIDE * ~(within & central)
     cost = cost.masked_fill(~may, float("inf"))
     wanted = _cheapest(cost, _counts(overlap)) & may
     match = cost.masked_fill(~wanted, float("inf")).argmin(1)  # (N, A)
