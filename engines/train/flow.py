@@ -31,6 +31,7 @@ from engines.train.errors import TrainingError
 from engines.train.losses.flow import multiscale
 from engines.train.task import Subject
 from engines.types import Float, Image
+from engines.world import Conditions
 
 Generator = np.random.Generator
 
@@ -39,6 +40,7 @@ WORLD_SHARE = 0.5  # of the pairs; the rest are shapes, which are what makes it 
 _SLOPE = 0.1  # of the network's activations below zero
 _STRENGTH = 0.9  # of its first filters
 _APART = (0.1, 0.2, 0.4)  # seconds between pictures, where figures are taken
+_MOVING = Conditions(pan=4)  # a camera that somebody carries
 _WORLDS = 10  # of each
 _OURS = Photometry(each=0.15, noise=0.02)
 _THEIRS = Photometry(both=0.5, each=0.2, noise=0.02, blur=0.1)  # real images are not clean to begin with
@@ -138,6 +140,7 @@ class MadePairs:
 
     def measured(self) -> Mapping[str, Sequence[FlowPair]]:
         worlds = {f"world_{seconds:g}s": held_out(_WORLDS, seconds) for seconds in _APART}
+        worlds |= {f"moving_{seconds:g}s": held_out(_WORLDS, seconds, _MOVING) for seconds in _APART}
         return worlds | {"shapes": [self._strange.pair(number) for number in range(2 * _WORLDS)]}
 
 

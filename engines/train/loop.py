@@ -23,6 +23,7 @@ from engines.train.batches import batches
 from engines.train.ema import Mean, halved
 from engines.train.errors import TrainingError
 from engines.train.log import FIGURES, LOSSES, Table, Window, draw
+from engines.train.muon import Muon, Together, is_inner
 from engines.train.plan import PACE, Plan
 from engines.train.task import Task, moved
 
@@ -167,13 +168,17 @@ class _Run(Generic[Batch]):
         return {"step": self.learner.step, "seconds": round(self.learner.seconds, 1)}
 
 
-def _optimiser(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
+def _optimiser(model: nn.Module, plan: Plan) -> torch.optim.Optimizer | Together:
     """Make the optimiser; what has one axis, or none, is not decayed."""
     learnt = [each for each in model.parameters() if each.requires_grad]
+    inner = [each for each in learnt if plan.optimiser == "muon" and is_inner(each)]
+    outer = [each for each in learnt if not any(each is one for one in inner)]
     groups = [
-        {"params": [each for each in learnt if each.ndim > 1], "weight_decay": plan.weight_decay},
-        {"params": [each for each in learnt if each.ndim <= 1], "weight_decay": 0.0},
+        {"params": [each for each in outer if each.ndim > 1], "weight_decay": plan.weight_decay},
+        {"params": [each for each in outer if each.ndim <= 1], "weight_decay": 0.0},
     ]
+    if plan.optimiser == "muon":
+        return Together(Muon(inner, plan.lr, plan.weight_decay), torch.optim.AdamW(groups, plan.lr))
     if plan.optimiser == "sgd":
         return torch.optim.SGD(groups, plan.lr, momentum=0.9, nesterov=True)
     return torch.optim.AdamW(groups, plan.lr)

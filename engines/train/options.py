@@ -6,8 +6,9 @@ import argparse
 import shlex
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
-from engines.train.plan import PACE, Plan
+from engines.train.plan import PACE, Optimiser, Plan
 
 _ABOUT = "Teach a network, and leave a model that streams. Exit code 3: it was stopped before the end."
 _EXAMPLE = "python -m engines.train yolox-nano --data coco:annotations/train.json,images --out runs/mine"
@@ -24,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--key", help="where in that file the state dict is, such as model")
     parser.add_argument("--export", action="store_true", help="export the folder's weights, and train nothing")
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="of forward passes")
-    parser.add_argument("--optimiser", choices=("adamw", "sgd"))
+    parser.add_argument("--optimiser", choices=get_args(Optimiser))
     parser.add_argument("--device", help="cpu, cuda, cuda:1")
     for name in ("steps", "batch", "warmup", "seed", "workers", "log-every", "evaluate-every", "save-every"):
         parser.add_argument(f"--{name}", type=int, metavar="N")

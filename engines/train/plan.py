@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Precision = Literal["fp32", "bf16"]
-Optimiser = Literal["adamw", "sgd"]
+Optimiser = Literal["adamw", "muon", "sgd"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections import namedtuple
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ from engines.train.ema import Mean, halved
 from engines.train.errors import TrainingError
 from engines.train.log import FIGURES, LOSSES, PLOT, Table
 from engines.train.loop import CHECKPOINT, WEIGHTS, fit
-from engines.train.plan import Plan
+from engines.train.plan import Optimiser, Plan
 from engines.train.task import moved
 
 PLAN = Plan(steps=20, batch=8, lr=0.01, warmup=4, workers=0, log_every=5, evaluate_every=10, save_every=7, seed=3)
@@ -61,7 +61,7 @@ class Wrong(Sums):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimiser", get_args(Optimiser))
 def test_a_training_that_was_interrupted_ends_as_one_that_was_not(
     precision: str, optimiser: str, tmp_path: Path
 ) -> None:

@@ -9,13 +9,15 @@ import numpy as np
 
 from engines.geometry import Size
 from engines.train.data.pairs import FlowPair
-from engines.world import World
+from engines.world import USUAL, Conditions, World
 
 HELD_OUT = 1_000_000  # from this seed on, worlds are never learnt from
 _SECONDS = 1 / 30, 0.5  # between two pictures
 _TIMES = 600.0  # seconds of a world that pictures are taken from
 _LOAN = 48  # steps that a place in the batch keeps its world, for it takes long to paint one
 _KEPT = 32
+_FASTEST = 8.0  # of cameras: how many times as fast as usual
+_SIZE = 640, 360  # width, height of what figures are taken of
 
 
 class WorldPairs:
@@ -42,14 +44,21 @@ class WorldPairs:
         rng = np.random.default_rng((self._seed, 23, number, place))
         height = int(self._size[0] * rng.uniform(1.0, 2.2))
         width = max(self._size[1], height * 16 // 9)
-        return World(int(rng.integers(HELD_OUT)), (width, height), objects=int(rng.integers(6, 20)))
+        seed, objects = int(rng.integers(HELD_OUT)), int(rng.integers(6, 20))
+        camera = Conditions(pan=math.exp(rng.uniform(0, math.log(_FASTEST))))
+        return World(seed, (width, height), objects, camera)
 
 
-def held_out(count: int, seconds: float, size: tuple[int, int] = (640, 360)) -> list[FlowPair]:
-    """Take a pair of pictures, *seconds* apart, from each of so many worlds that nothing has learnt from."""
-    return [_pair(World(HELD_OUT + number, size), 5.0 + 7 * number, seconds) for number in range(count)]
+def held_out(count: int, seconds: float, conditions: Conditions = USUAL) -> list[FlowPair]:
+    """Take a pair of pictures, *seconds* apart, from each of so many worlds that nothing has learnt from.
+
+    Motion is known of what can be seen in both.
+    """
+    worlds = (World(HELD_OUT + number, _SIZE, conditions=conditions) for number in range(count))
+    return [_pair(world, 5.0 + 7 * number, seconds) for number, world in enumerate(worlds)]
 
 
 def _pair(world: World, t: float, seconds: float) -> FlowPair:
     one, other = world.at(t), world.at(t + seconds)
-    return FlowPair(one.image, other.image, world.between(one, other).uv, np.ones(one.size, np.bool_))
+    uv, occluded = world.between(one, other)
+    return FlowPair(one.image, other.image, uv, ~occluded)
