@@ -35,8 +35,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def command(told: argparse.Namespace, plan: Plan) -> str:
-    """Write down what makes the same weights again, whatever suits the model later."""
-    words = ["python", "-m", "engines.train", told.model, "--data", told.data, "--out", str(told.out)]
+    """Write down what makes the same weights again, whatever suits the model later; it is nobody's where they went."""
+    words = ["python", "-m", "engines.train", told.model, "--data", told.data, "--out", told.out.name]
     for name in ("start", "key"):
         if getattr(told, name) is not None:
             words += [f"--{name}", str(getattr(told, name))]

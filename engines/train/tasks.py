@@ -27,7 +27,7 @@ TASKS = {
 # What suits an architecture, where nobody says anything else.
 PLANS = {
     # In bf16 on a CPU, a 3-D convolution gives no number now and then.
-    "conv3d": Plan(steps=5_000, lr=1.5e-3, warmup=200, ema=0.998, precision="fp32", save_every=200),
+    "conv3d": Plan(steps=3_000, lr=2e-3, ema=0.998, precision="fp32", optimiser="muon", save_every=200),
     "faster-rcnn": Plan(steps=5_000, batch=8, lr=1e-3, warmup=200, ema=0.998, save_every=100),
     "flownet": Plan(
         steps=7_000,
@@ -42,7 +42,7 @@ PLANS = {
     "mask-rcnn": Plan(steps=5_000, batch=8, lr=1e-3, warmup=200, ema=0.998, save_every=100),
     "retinanet": Plan(steps=5_000, batch=8, lr=1e-3, warmup=200, ema=0.998, save_every=100),
     "ssd": Plan(steps=8_000, lr=2e-3, warmup=300, ema=0.999, precision="fp32", save_every=250),
-    "vgg16-stream": Plan(steps=5_000, batch=32, lr=1e-3, warmup=200, ema=0.998, save_every=200),
+    "vgg16-stream": Plan(steps=3_000, batch=32, lr=3e-3, ema=0.998, optimiser="muon", save_every=200),
     "yolox": Plan(steps=8_000, lr=3e-3, warmup=300, ema=0.999, save_every=250),
 }
 
