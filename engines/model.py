@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from engines.decoders.numbers import check_outputs
@@ -38,6 +39,8 @@ class Model(Generic[In, Out]):
     preprocess: Preprocess[In]
     runtime: Runtime
     postprocess: Postprocess[Out]
+    # How many items each `begin` has left to its function; only who begins adds to it, only who finishes takes away.
+    _left: deque[int] = field(default_factory=deque, init=False, repr=False, compare=False)
 
     def __call__(self, items: Sequence[In]) -> list[Out]:
         """Run on any number of items, in chunks the runtime can take. Raises ModelError."""
@@ -51,17 +54,28 @@ class Model(Generic[In, Out]):
         """Start on items; the function that is returned waits for their values.
 
         Where the runtime can overlap, it works meanwhile, for as many items as it takes at once; else all is left to
-        the function. One thread may begin while another finishes, in the same order.
+        the function, and so is what is begun before that has run: of two callers at a time a runtime would mix up what
+        it was given. One thread may begin while another finishes, in the same order.
         """
         runtime = self.runtime
-        if not isinstance(runtime, Overlapping) or not 0 < len(items) <= runtime.max_batch:
-            return lambda: self(items)
+        if not items:
+            return list[Out]
+        if not isinstance(runtime, Overlapping) or len(items) > runtime.max_batch or self._left:
+            self._left.append(len(items))
+            return lambda: self._caught_up(items)
         feeds, geometry = self.preprocess(items)
         finish = runtime.start(feeds)
         return lambda: self._decoded(finish(), geometry)
 
     def close(self) -> None:
         self.runtime.close()
+
+    def _caught_up(self, items: Sequence[In]) -> list[Out]:
+        """Run on what was left to whoever finishes."""
+        try:
+            return self(items)
+        finally:
+            self._left.popleft()
 
     def _decoded(self, outputs: Mapping[str, Array], geometry: Sequence[Geometry]) -> list[Out]:
         """Make values of outputs. Raises ModelError, with whose they are, for what is no number or of a wrong shape."""
