@@ -25,6 +25,7 @@ STREAMER_LAYERS: list[set[str]] = [
     {"graph", "config"},
     {"fleet", "governor", "publisher", "pipeline", "build", "control", "reload", "service"},
     {"client"},
+    {"selftest"},
     {"cli", "__main__"},
 ]
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "watch": "show results and FPS from Redis, live",
     "cameras": "list, add, remove, pause and resume the cameras of a pipeline that runs",
     "eval": "measure a model against the truth: average precision, mean IoU, endpoint error, top-k",
+    "selftest": "say whether this installation gives right results, from decoder to Redis, in every runtime",
     "models": "list, show, fetch, add, build, compare and measure models",
 }
 

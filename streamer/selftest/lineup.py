@@ -1,0 +1,95 @@
+"""What is measured: the nodes of the self-test's pipeline, and the figures that are taken of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from engines.manifest import Manifest, find, find_streams
+from engines.world import ACTIONS
+from streamer.selftest.films import BETWEEN
+
+_DOUBTFUL = 0.05  # confidence from which objects count: average precision is of them all
+_APART = 12  # samples from one clip to the next: as many as it has, so that each is another
+_FINDER = {"confidence": _DOUBTFUL, "max_detections": 100}
+
+# Heavy models look at fewer frames. What reads a node stands after it.
+NODES: Mapping[str, Mapping[str, Any]] = {
+    "yolox": {"kind": "detect", "model": "yolox-pico", **_FINDER},
+    "ssd": {"kind": "detect", "model": "ssd-pico", **_FINDER, "every": 5},
+    "masks": {"kind": "segment", "model": "maskrcnn-pico", **_FINDER, "every": 25},
+    "flow": {"kind": "flow", "model": "flownets-pico", "field": True, "every": BETWEEN},
+    "tracks": {"kind": "track", "detections": "yolox"},
+    "clips": {"kind": "clips", "around": "tracks", "stride": _APART},
+    "r3d": {"kind": "recognise", "model": "r3d-pico", "clips": "clips", "smooth": None, "top": len(ACTIONS)},
+    "motion": {"kind": "clips", "around": "tracks", "flow": "flow", "stride": _APART},
+    "both": {"kind": "recognise", "model": "two-stream-pico", "clips": "motion", "smooth": None, "top": len(ACTIONS)},
+}
+_READ = ("detections", "around", "flow", "clips")  # keys that name other nodes
+
+Measure = Literal["boxes", "masks", "identity", "endpoint", "action"]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure, in hundredths, of what a node finds."""
+
+    node: str
+    measure: Measure
+    name: str
+    lower: bool = False  # is better
+    tolerance: float = 1.0  # hundredths by which another runtime may be worse
+
+
+FIGURES = (
+    Figure("yolox", "boxes", "mAP50"),
+    Figure("ssd", "boxes", "mAP50"),
+    Figure("masks", "masks", "mask mAP50"),
+    Figure("tracks", "identity", "IDF1"),
+    Figure("flow", "endpoint", "EPE, of zero's", lower=True),
+    Figure("r3d", "action", "top-1"),
+    Figure("both", "action", "top-1"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lineup:
+    """Nodes, and the figures of those that can be opened."""
+
+    nodes: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: NODES)
+    figures: Sequence[Figure] = FIGURES
+
+    def needs(self, node: str) -> tuple[str, ...]:
+        """Name a node after all that it reads, itself at the end."""
+        told = self.nodes[node]
+        read = [name for key in _READ if key in told for name in self.needs(str(told[key]))]
+        return tuple(dict.fromkeys([*read, node]))
+
+    def chosen(self) -> Mapping[str, Mapping[str, Any]]:
+        """Take the nodes that the figures need."""
+        wanted = {name for figure in self.figures for name in self.needs(figure.node)}
+        return {name: told for name, told in self.nodes.items() if name in wanted}
+
+    def without(self, node: str) -> Lineup:
+        """Leave out what needs a node."""
+        return self.only(figure for figure in self.figures if node not in self.needs(figure.node))
+
+    def only(self, figures: Iterable[Figure]) -> Lineup:
+        return Lineup(self.nodes, tuple(figures))
+
+    def title(self, figure: Figure) -> str:
+        """Say of what a figure is: of a model, or of a tracker on one. Raises ManifestError."""
+        told = self.nodes[figure.node]
+        if "model" in told:
+            return find(str(told["model"])).name
+        return f"{figure.node} on {find(str(self.nodes[told['detections']]['model'])).name}"
+
+    def manifests(self, node: str) -> list[Manifest]:
+        """Find the networks that a node consists of; none where it has no model. Raises ManifestError."""
+        model = self.nodes[node].get("model")
+        return [] if model is None else find_streams(find(str(model)))
+
+    def networks(self, figure: Figure) -> list[Manifest]:
+        """Find all networks that a figure depends on. Raises ManifestError."""
+        return [manifest for node in self.needs(figure.node) for manifest in self.manifests(node)]
