@@ -11,6 +11,10 @@ from typing import get_args
 from engines.train.plan import PACE, Optimiser, Plan
 
 _ABOUT = "Teach a network, and leave a model that streams. Exit code 3: it was stopped before the end."
+_DATA = (
+    "world (the default); for detectors coco:ANNOTATIONS.json,IMAGES, and two more to be measured by; for flow flo:DIR"
+    "; for actions clips:DIR, with a folder for each label"
+)
 _EXAMPLE = "python -m engines.train yolox-nano --data coco:annotations/train.json,images --out runs/mine"
 
 
@@ -18,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     """Make what reads the command line; what is left out is None, and up to the model."""
     parser = argparse.ArgumentParser("python -m engines.train", description=_ABOUT, epilog=f"example: {_EXAMPLE}")
     parser.add_argument("model", help="name of a model, or path of a manifest with your own labels")
-    parser.add_argument("--data", default="world", help="world, or coco:ANNOTATIONS.json,IMAGES (default: %(default)s)")
+    parser.add_argument("--data", default="world", help=_DATA)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, curves and the finished model")
     parser.add_argument("--resume", action="store_true", help="go on with the training in the folder")
     parser.add_argument("--start", type=Path, metavar="WEIGHTS", help="begin with the weights of a state dict")

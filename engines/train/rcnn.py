@@ -29,7 +29,6 @@ from engines.train.measure import box_figures, detections, truth_of
 from engines.train.task import Subject
 from engines.types import Detections
 
-_HELD_OUT = 96  # worlds
 _LESSONS = {"pico": Lesson(anchors=128, proposals=200, regions=64)}  # of variants that are not full-size
 
 
@@ -111,7 +110,7 @@ def open_masked(subject: Subject) -> Scenes:
     """Open what `open_scenes` does, with masks. Raises TrainingError."""
     kind, _, rest = subject.data.partition(":")
     if kind == "world" and not rest:
-        return MaskedWorlds(subject.seed, _HELD_OUT)
+        return MaskedWorlds(subject.seed)
     paths = [Path(each).expanduser() for each in rest.split(",")]
     if kind != "coco" or len(paths) not in (2, 4):
         raise TrainingError(

@@ -28,7 +28,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train yolox-pico on the world for four steps."""
     out = tmp_path_factory.mktemp("runs") / "toy"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("engines.train.data.world._HELD_OUT", 2)
+        patched.setattr("engines.train.data.world.HELD_OUT", 2)
         assert main(["yolox-pico", "--out", str(out), *QUICK]) == 0
     return out
 
@@ -72,7 +72,7 @@ def test_a_folder_with_a_training_is_not_overwritten(trained: Path, capsys: pyte
 def test_one_that_begins_with_the_weights_of_another_tells_both(trained: Path, tmp_path: Path) -> None:
     told = ["--out", str(tmp_path / "more"), "--start", str(trained / WEIGHTS), *QUICK[2:], "--steps", "1"]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("engines.train.data.world._HELD_OUT", 1)
+        patched.setattr("engines.train.data.world.HELD_OUT", 1)
         assert main(["yolox-pico", *told]) == 0
     (made,) = record.read(tmp_path / "more" / RECORD, Record)
     assert [f"--start {trained}" in line for line in made.commands] == [False, True]
@@ -82,7 +82,7 @@ def test_one_that_is_stopped_goes_on_to_the_same_end(trained: Path, tmp_path: Pa
     """SIGTERM comes with the second line that it tells; what was begun is finished, and nothing is lost."""
     told = ["yolox-pico", "--out", str(tmp_path / "toy"), "--log-every", "1", *QUICK]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("engines.train.data.world._HELD_OUT", 2)
+        patched.setattr("engines.train.data.world.HELD_OUT", 2)
         patched.setattr("engines.train.__main__._tell", Terminates(2))
         before = signal.getsignal(signal.SIGTERM)
         assert main(told) == 3
@@ -173,7 +173,7 @@ def test_a_fault_in_the_file_is_told_with_its_line(config: Path) -> None:
 
 
 def test_figures_are_measured_anew(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engines.train.data.world._HELD_OUT", 2)
+    monkeypatch.setattr("engines.train.data.world.HELD_OUT", 2)
     assert not list(check._measured("yolox-pico", config))
     edit(config, {"figures": {"map50": 0.9, "map": 0.0}})
     assert [each for each in check._measured("yolox-pico", config) if "map50 is told to be 0.9000, but is 0.0" in each]

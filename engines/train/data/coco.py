@@ -41,9 +41,11 @@ class Folder:
             raise TrainingError(f"{annotations} lists no images, or {images} is no folder: correct --data")
         return cls(truth, images)
 
-    def parts(self) -> tuple[Sequence[Picture], Sequence[Picture]]:
-        """Split the images, by their order, into those to learn from and those to be measured by."""
+    def parts(self, measured: Folder | None = None) -> tuple[Sequence[Picture], Sequence[Picture]]:
+        """Give the images to learn from, and those to be measured by: of another folder, else every twentieth."""
         pictures = self.truth.pictures
+        if measured is not None:
+            return pictures, measured.truth.pictures
         held = pictures[:: min(_EVERY, max(len(pictures), 1))]
         return [each for each in pictures if each not in set(held)] or list(pictures), held
 
@@ -52,11 +54,10 @@ class CocoScenes:
     """A folder's images in an order that is another each time around, four in one half of the time."""
 
     def __init__(self, folder: Folder, size: Size, seed: int, measured: Folder | None = None) -> None:
-        """Make mosaics of *size*; where no folder is named to be *measured* by, every twentieth image is kept."""
+        """Make mosaics of *size*."""
         self._size, self._seed = size, seed
         self._truth, self._measured = _Reader(folder), _Reader(measured or folder)
-        self._learnt, held = folder.parts()
-        self._held = held if measured is None else measured.truth.pictures
+        self._learnt, self._held = folder.parts(measured)
         self.labels = tuple(folder.truth.categories[each] for each in sorted(folder.truth.categories))
 
     def learn(self, number: int) -> Scene:

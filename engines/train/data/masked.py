@@ -17,20 +17,15 @@ from engines.rle import Rle, decode, encode
 from engines.train.data.augment import mirror
 from engines.train.data.coco import Folder
 from engines.train.data.scene import Random, Scene
-from engines.train.data.world import FIRST_TRAINED, SIZE, VISIBLE
+from engines.train.data.world import VISIBLE, Worlds
 from engines.train.errors import TrainingError
 from engines.types import Bool, Float, Image
-from engines.world import CLASSES, Conditions, World
+from engines.world import CLASSES
 from engines.world import Scene as Truth
 
 CELLS = 56  # of a mask, along each side of its box: twice what networks paint
 
 Cells = npt.NDArray[np.uint8]  # (N, CELLS, CELLS) in 0..255, each aligned to its box
-
-_SEEDS_APART = 50_000_000  # from one training's worlds to those of the next
-_WORLDS, _LOOKS = 8, 8  # that are looked at in turns: to make a new one costs as much as several looks
-_LONG = 600.0  # seconds in which these lie
-_OBJECTS = (4, 21)  # from, and below
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,21 +43,16 @@ class MaskedScene(Scene):
 
 
 class MaskedWorlds:
-    """Endless images; a *seed* has worlds of its own, and none of those that are measured by.
-
-    Most are made at half the size, as those of `WorldScenes` are.
-    """
+    """Endless images of worlds."""
 
     labels = CLASSES
 
-    def __init__(self, seed: int, held_out: int) -> None:
-        self._first, self._count = FIRST_TRAINED + seed * _SEEDS_APART, held_out
+    def __init__(self, seed: int, held_out: int | None = None) -> None:
+        self._worlds = Worlds(seed, held_out)
 
     def learn(self, number: int) -> MaskedScene:
-        turn, place = divmod(number, _WORLDS * _LOOKS)
-        random = np.random.default_rng((self._first, number))
-        world = _world(self._first + turn * _WORLDS + place % _WORLDS)
-        return mirrored(_masked(world.at(random.uniform(0, _LONG))), random)
+        found, random = self._worlds.look(number)
+        return mirrored(_masked(found), random)
 
     def calm(self, number: int) -> MaskedScene:
         return self.learn(number)
@@ -72,17 +62,7 @@ class MaskedWorlds:
 
     @cached_property
     def _held_out(self) -> list[MaskedScene]:
-        found = (World(seed, SIZE).at(3.0 + seed % 7) for seed in range(self._count))
-        return [replace(_masked(each), outlines=_outlines(each)) for each in found]
-
-
-@lru_cache(maxsize=2 * _WORLDS)
-def _world(seed: int) -> World:
-    random = np.random.default_rng((seed, 1))
-    objects, strength = int(random.integers(*_OBJECTS)), float(random.uniform(0, 1.2))
-    if random.random() < 0.25:
-        return World(seed, SIZE, objects, Conditions(strength, strength))
-    return World(seed, (SIZE[0] // 2, SIZE[1] // 2), objects, Conditions(strength / 2, strength / 2))
+        return [replace(_masked(each), outlines=_outlines(each)) for each in self._worlds.held_out()]
 
 
 def _masked(found: Truth) -> MaskedScene:
@@ -101,11 +81,8 @@ class MaskedFolder:
     """A folder's images in an order that is another each time around."""
 
     def __init__(self, folder: Folder, seed: int, measured: Folder | None = None) -> None:
-        """Where no folder is named to be *measured* by, a part of the images is kept for it."""
         self._seed, self._folder, self._measured = seed, folder, measured or folder
-        self._learnt, self._held = (
-            folder.parts() if measured is None else (folder.truth.pictures, measured.truth.pictures)
-        )
+        self._learnt, self._held = folder.parts(measured)
         self.labels = tuple(folder.truth.categories[each] for each in sorted(folder.truth.categories))
         self._rows = {category: row for row, category in enumerate(sorted(folder.truth.categories))}
 

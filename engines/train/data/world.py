@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 
 import numpy as np
 
 from engines.train.data.augment import mirror
-from engines.train.data.scene import Scene
+from engines.train.data.scene import Random, Scene
 from engines.world import CLASSES, Conditions, World
+from engines.world import Scene as Truth
 
 FIRST_TRAINED = 1_000_000  # the first seed of a world that is trained on; those below are for measuring
 SIZE = (640, 360)  # width, height
+HELD_OUT = 96  # worlds, one look each
 VISIBLE = 0.3  # of an object's pixels: it is not looked for where less of it is seen
 
 _SEEDS_APART = 50_000_000  # from one training's worlds to those of the next
 _WORLDS, _TIMES = 8, 8  # that are looked at in turns: to make a new one costs as much as several looks
 _LONG = 60.0  # seconds in which these lie: an object lives for a third of it, and is costly to paint
-_HELD_OUT = 96  # worlds, one look each
 
 
 def is_trained_on(seed: int) -> bool:
@@ -26,22 +27,38 @@ def is_trained_on(seed: int) -> bool:
     return seed >= FIRST_TRAINED
 
 
-class WorldScenes:
-    """Endless images; a *seed* has worlds of its own.
+class Worlds:
+    """Looks at worlds without end; a *seed* has worlds of its own, and none of those that are measured by.
 
     Most are made at half the size, with as much less noise and blur: it is what halving would leave, and is quicker.
     """
 
+    def __init__(self, seed: int, held_out: int | None = None) -> None:
+        """Hold out so many worlds, of which each is looked at once."""
+        self._first = FIRST_TRAINED + seed * _SEEDS_APART
+        self._count = HELD_OUT if held_out is None else held_out
+
+    def look(self, number: int) -> tuple[Truth, Random]:
+        """Give what is seen, and the random numbers that belong to it."""
+        turn, place = divmod(number, _WORLDS * _TIMES)
+        random = np.random.default_rng((self._first, number))
+        return _world(self._first + turn * _WORLDS + place % _WORLDS).at(random.uniform(0, _LONG)), random
+
+    def held_out(self) -> Iterator[Truth]:
+        return (World(seed, SIZE).at(3.0 + seed % 7) for seed in range(self._count))
+
+
+class WorldScenes:
+    """Endless images of worlds."""
+
     labels = CLASSES
 
     def __init__(self, seed: int, held_out: int | None = None) -> None:
-        self._first = FIRST_TRAINED + seed * _SEEDS_APART
-        self._count = _HELD_OUT if held_out is None else held_out
+        self._worlds = Worlds(seed, held_out)
 
     def learn(self, number: int) -> Scene:
-        turn, place = divmod(number, _WORLDS * _TIMES)
-        random = np.random.default_rng((self._first, number))
-        return mirror(_seen(_world(self._first + turn * _WORLDS + place % _WORLDS), random.uniform(0, _LONG)), random)
+        found, random = self._worlds.look(number)
+        return mirror(_seen(found), random)
 
     def calm(self, number: int) -> Scene:
         return self.learn(number)
@@ -51,7 +68,7 @@ class WorldScenes:
 
     @cached_property
     def _held_out(self) -> list[Scene]:
-        return [_seen(World(seed, SIZE), 3.0 + seed % 7) for seed in range(self._count)]
+        return [*map(_seen, self._worlds.held_out())]
 
 
 @lru_cache(maxsize=2 * _WORLDS)
@@ -63,6 +80,5 @@ def _world(seed: int) -> World:
     return World(seed, (SIZE[0] // 2, SIZE[1] // 2), objects, Conditions(strength / 2, strength / 2))
 
 
-def _seen(world: World, t: float) -> Scene:
-    found = world.at(t)
+def _seen(found: Truth) -> Scene:
     return Scene(found.image, found.xyxy, found.class_id, found.visible < VISIBLE)
