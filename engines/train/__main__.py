@@ -48,7 +48,7 @@ def _train(manifest: Manifest, told: argparse.Namespace) -> int:
     plan = _plan(manifest, told)
     if (told.out / CHECKPOINT).exists() and not told.resume:
         raise TrainingError(f"{told.out} holds a training already: go on with --resume, or name another folder")
-    task = open_task(Subject(manifest, told.data, plan.steps, plan.seed))
+    task = open_task(Subject(manifest, told.data, plan.steps, plan.seed, plan.size))
     if told.start is not None:
         fill(task.model, read_state_dict(told.start, told.key), told.start)
     with _stopping() as stop:
@@ -97,6 +97,7 @@ def _stopping() -> Iterator[Callable[[int], bool]]:
 def _plan(manifest: Manifest, told: argparse.Namespace) -> Plan:
     """Take what suits the architecture, and what is asked for instead."""
     wanted = {each.name: getattr(told, each.name) for each in fields(Plan) if hasattr(told, each.name)}
+    wanted["size"] = None if told.size is None else tuple(told.size)
     return replace(plan_for(manifest), **{name: value for name, value in wanted.items() if value is not None})
 
 

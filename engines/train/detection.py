@@ -87,7 +87,7 @@ class Detection:
 
     def _placed(self, scene: Scene) -> Scene:
         """Bring a scene into the network's input, without what is not to be found."""
-        image, geometry = place(scene.image, preprocess_spec(self._subject.manifest))
+        image, geometry = place(scene.image, preprocess_spec(self._subject.learnt))
         boxes = geometry.to_input(scene.boxes)
         kept = self._named(replace(scene, image=image, boxes=boxes)).only(~scene.hidden)
         return cut(kept, (image.shape[0], image.shape[1]))
@@ -133,7 +133,7 @@ class YoloxCriterion:
 
 def yolox_task(subject: Subject) -> Detection:
     """Teach a YOLOX. Raises TrainingError, ManifestError."""
-    task = Detection(subject, open_scenes(subject), YoloxCriterion(subject.manifest))
+    task = Detection(subject, open_scenes(subject), YoloxCriterion(subject.learnt))
     assert isinstance(task.model, Yolox)  # noqa: S101 - by the table
     expect_little(task.model)
     return task

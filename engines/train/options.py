@@ -33,18 +33,23 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", help="cpu, cuda, cuda:1")
     for name in ("steps", "batch", "warmup", "seed", "workers", "log-every", "evaluate-every", "save-every"):
         parser.add_argument(f"--{name}", type=int, metavar="N")
+    parser.add_argument(
+        "--size", type=int, nargs=2, metavar=("H", "W"), help="of images while it learns (default: as it is served)"
+    )
     for name in ("lr", "floor", "weight-decay", "ema", "clip"):
         parser.add_argument(f"--{name}", type=float, metavar="X")
     return parser
 
 
 def command(told: argparse.Namespace, plan: Plan) -> str:
-    """Write down what makes the same weights again, whatever suits the model later; it is nobody's where they went."""
+    """Write down what makes the same weights again, whatever suits the model later; folders by name."""
     words = ["python", "-m", "engines.train", told.model, "--data", told.data, "--out", told.out.name]
-    for name in ("start", "key"):
-        if getattr(told, name) is not None:
-            words += [f"--{name}", str(getattr(told, name))]
+    if told.start is not None:
+        words += ["--start", f"{told.start.parent.name}/{told.start.name}"]
+    if told.key is not None:
+        words += ["--key", told.key]
     for name, value in asdict(plan).items():
-        if name not in PACE:
-            words += [f"--{name.replace('_', '-')}", str(value)]
+        if name not in PACE and value is not None:
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
     return shlex.join(words)

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from engines.geometry import Size
+
 Precision = Literal["fp32", "bf16"]
 Optimiser = Literal["adamw", "muon", "sgd"]
 
@@ -26,6 +28,7 @@ class Plan:
     precision: Precision = "bf16"  # what forward passes compute in, where torch finds it safe
     device: str = "cpu"
     seed: int = 0
+    size: Size | None = None  # (height, width) of images while it learns; None: as it is served
     workers: int = 1  # processes that make batches; 0: the training itself does
     log_every: int = 20  # steps
     evaluate_every: int = 1000

@@ -94,14 +94,14 @@ def _painted(scene: Scene, found: Detections) -> Found:
 
 def faster_rcnn_task(subject: Subject) -> Detection:
     """Teach a Faster R-CNN. Raises TrainingError, ManifestError."""
-    task = Detection(subject, open_scenes(subject), RcnnCriterion(subject.manifest))
+    task = Detection(subject, open_scenes(subject), RcnnCriterion(subject.learnt))
     begin(task.model)
     return task
 
 
 def mask_rcnn_task(subject: Subject) -> Segmentation:
     """Teach a Mask R-CNN. Raises TrainingError, ManifestError."""
-    task = Segmentation(subject, open_masked(subject), RcnnCriterion(subject.manifest))
+    task = Segmentation(subject, open_masked(subject), RcnnCriterion(subject.learnt))
     begin(task.model)
     return task
 

@@ -40,7 +40,7 @@ class RetinaNetCriterion:
 
 def retinanet_task(subject: Subject) -> Detection:
     """Teach a RetinaNet. Raises TrainingError, ManifestError."""
-    task = Detection(subject, open_scenes(subject), RetinaNetCriterion(subject.manifest))
+    task = Detection(subject, open_scenes(subject), RetinaNetCriterion(subject.learnt))
     begin(task.model)
     return task
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from engines.geometry import Size
 from engines.manifest import Manifest
 
 Batch = TypeVar("Batch")
@@ -56,6 +57,15 @@ class Subject:
     data: str  # world, or coco:ANNOTATIONS.json,IMAGES and the like
     steps: int
     seed: int = 0
+    size: Size | None = None  # (height, width) of images while it learns; None: as it is served
+
+    @property
+    def learnt(self) -> Manifest:
+        """The manifest, with the size that is learnt at."""
+        told = self.manifest
+        if self.size is None:
+            return told
+        return told.model_copy(update={"preprocess": told.preprocess.model_copy(update={"size": self.size})})
 
 
 def moved(value: T, device: torch.device | str) -> T:

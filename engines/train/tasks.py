@@ -24,6 +24,10 @@ TASKS = {
     "yolox": "engines.train.detection:yolox_task",
 }
 
+# What may learn at another size than it is served at: their boxes are measured in pixels, wherever they are.
+_MULTIPLE = 32  # of such sizes: networks halve them five times
+_ANY_SIZE = frozenset({"faster-rcnn", "mask-rcnn", "retinanet", "yolox"})
+
 # What suits an architecture, where nobody says anything else.
 PLANS = {
     # In bf16 on a CPU, a 3-D convolution gives no number now and then.
@@ -60,6 +64,16 @@ def open_task(subject: Subject) -> Task[Any]:
             f"{subject.manifest.name}: a network of architecture {architecture!r} cannot be trained here, only "
             f"{', '.join(sorted(TASKS))}: take a model of one of these"
         )
+    _check_size(subject, architecture)
     module, _, name = TASKS[architecture].partition(":")
     make: Callable[[Subject], Task[Any]] = getattr(import_module(module), name)
     return make(subject)
+
+
+def _check_size(subject: Subject, architecture: str) -> None:
+    if subject.size is None:
+        return
+    if architecture not in _ANY_SIZE:
+        raise TrainingError(f"{subject.manifest.name} learns at the size that it is served at: leave out --size")
+    if any(side <= 0 or side % _MULTIPLE for side in subject.size):
+        raise TrainingError(f"--size {subject.size[0]} {subject.size[1]}: give multiples of {_MULTIPLE}")

@@ -20,7 +20,23 @@ from engines.train.options import command, parser
 from engines.train.plan import Plan
 from engines.train.record import RECORD, Record
 
-QUICK = ["--steps", "4", "--batch", "2", "--workers", "0", "--warmup", "2", "--precision", "fp32", "--seed", "5"]
+QUICK = [
+    "--steps",
+    "4",
+    "--size",
+    "64",
+    "96",
+    "--batch",
+    "2",
+    "--workers",
+    "0",
+    "--warmup",
+    "2",
+    "--precision",
+    "fp32",
+    "--seed",
+    "5",
+]
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +75,7 @@ def test_its_command_says_all_that_is_learnt_by(trained: Path) -> None:
     (made,) = record.read(trained / RECORD, Record)
     told = parser().parse_args(made.commands[0].split()[3:])
     assert (told.lr, told.ema, told.steps, told.batch, told.precision) == (3e-3, 0.999, 4, 2, "fp32")
+    assert (told.size, told.out, made.commands[0].count("None")) == ([64, 96], Path("toy"), 0)
     assert command(told, Plan(1)).split()[:7] == made.commands[0].split()[:7]
 
 
@@ -75,7 +92,7 @@ def test_one_that_begins_with_the_weights_of_another_tells_both(trained: Path, t
         patched.setattr("engines.train.data.world.HELD_OUT", 1)
         assert main(["yolox-pico", *told]) == 0
     (made,) = record.read(tmp_path / "more" / RECORD, Record)
-    assert [f"--start {trained}" in line for line in made.commands] == [False, True]
+    assert [f"--start {trained.name}/" in line for line in made.commands] == [False, True]
 
 
 def test_one_that_is_stopped_goes_on_to_the_same_end(trained: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from engines.build.base import silent
 from engines.build.graph import load_body
 from engines.decoders import DetectOptions
 from engines.load import open_detector
-from engines.manifest import Manifest, read
+from engines.manifest import Manifest, find, read
 from engines.metrics.coco import mean_ap
 from engines.networks.checkpoint import open_network
 from engines.networks.yolox import Yolox
@@ -147,6 +147,27 @@ def test_another_name_for_a_class_is_refused() -> None:
     told = playthings.yolox().model_copy(update={"labels": ("brick", "cone")})
     with pytest.raises(TrainingError, match="no label 'ball'"):
         Detection(Subject(told, "few", 10), playthings.Few(1), YoloxCriterion(told))
+
+
+def test_what_learns_at_one_size_is_measured_at_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engines.train.data.world.HELD_OUT", 2)
+    task = open_task(Subject(find("yolox-pico"), "world", 10, size=(96, 64)))
+    assert task.batch(0, 2).frames.shape == (2, 96, 64, 3)
+    assert sum(part.item() for part in task.loss(task.batch(0, 2)).values()) > 0
+    assert set(task.evaluate(task.model.eval())) == {"map50", "map"}
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "fault"),
+    [
+        ("ssd-pico", (96, 64), "ssd-pico learns at the size that it is served at"),
+        ("yolox-pico", (90, 64), "--size 90 64: give multiples of 32"),
+        ("yolox-pico", (0, 64), "--size 0 64: give multiples of 32"),
+    ],
+)
+def test_a_size_that_does_not_do_is_refused(name: str, size: tuple[int, int], fault: str) -> None:
+    with pytest.raises(TrainingError, match=fault):
+        open_task(Subject(find(name), "world", 10, size=size))
 
 
 def test_nothing_is_exported_before_there_is_something(tmp_path: Path) -> None:

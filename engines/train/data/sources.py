@@ -27,4 +27,4 @@ def open_scenes(subject: Subject) -> Scenes:
         )
     folder = Folder.open(paths[0], paths[1])
     measured = Folder.open(paths[2], paths[3]) if paths[2:] else None
-    return CocoScenes(folder, subject.manifest.preprocess.size, subject.seed, measured)
+    return CocoScenes(folder, subject.learnt.preprocess.size, subject.seed, measured)
