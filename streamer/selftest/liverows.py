@@ -44,8 +44,11 @@ def live_rows(lived: Lived) -> Iterator[Row]:
 def truth_row(lived: Lived, finder: str, recorded: float | None) -> Row:
     """Compare the boxes of a node with the truth of their frames' times; *recorded* is what it should about reach."""
     found = measure("boxes", lived.reels, finder)
-    bound = Bound() if recorded is None else Bound(least=recorded - _ALIKE, about=recorded)
-    row = judged(_what(lived), f"{finder} mAP50, by pts", "%", found, bound, _NOT_THEIRS)
+    what, figure = _what(lived), f"{finder} mAP50, by pts"
+    if recorded is None:
+        row = Row(what, figure, "%", "told", found)
+    else:
+        row = judged(what, figure, "%", found, Bound(least=recorded - _ALIKE, about=recorded), _NOT_THEIRS)
     runtime, _, _ = lived.runtimes[finder].partition(" ")
     return replace(row, runtime=runtime, precision=Variant(runtime, "auto").shown(lived.runtimes[finder]))
 
