@@ -177,7 +177,7 @@ def _optimiser(model: nn.Module, plan: Plan) -> torch.optim.Optimizer | Together
         {"params": [each for each in outer if each.ndim > 1], "weight_decay": plan.weight_decay},
         {"params": [each for each in outer if each.ndim <= 1], "weight_decay": 0.0},
     ]
-    if plan.optimiser == "muon":
+    if inner:
         return Together(Muon(inner, plan.lr, plan.weight_decay), torch.optim.AdamW(groups, plan.lr))
     if plan.optimiser == "sgd":
         return torch.optim.SGD(groups, plan.lr, momentum=0.9, nesterov=True)

@@ -13,7 +13,7 @@ import numpy as np
 from engines.flowfiles import FlowField
 from engines.runtimes.cores import cores
 from engines.types import Bool, Detections, Float, Image, Int
-from engines.world import Scene, World
+from engines.world import Conditions, Scene, World
 from engines.world.truth import doubtful, field
 from streamer.selftest.coded import Coder
 
@@ -36,11 +36,15 @@ class Film:
     objects: int = 12
     size: tuple[int, int] = (640, 360)  # width, height in pixels
     fps: int = 25
+    pan: float = 1.0  # how fast the camera moves; 1 is usual
 
     @property
     def frames(self) -> int:
         """Count the frames; the last is *seconds* after the first."""
         return round(self.seconds * self.fps) + 1
+
+    def world(self) -> World:
+        return World(self.seed, self.size, self.objects, Conditions(pan=self.pan))
 
     def index(self, pts: float) -> int:
         """Find the frame that is shown at a media time in seconds."""
@@ -56,6 +60,7 @@ FILMS = (
     Film("market", 2_000_002, 20.0),
     Film("harbour", 2_000_003, 35.0),
     Film("station", 2_000_004, 50.0),
+    Film("ferry", 2_000_005, 65.0, seconds=2.0, pan=4.0),
 )
 
 
@@ -100,7 +105,7 @@ def reduced(image: Image) -> Image:
 
 
 def _shot(film: Film, path: Path) -> Footage:
-    world = World(film.seed, film.size, film.objects)
+    world = film.world()
     moments, pictures, scenes = [], [], {}
     with Coder(path, film.size, film.fps) as coder:
         for index in range(film.frames):

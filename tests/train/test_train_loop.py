@@ -34,7 +34,8 @@ class Sums:
 
     def __init__(self) -> None:
         torch.manual_seed(0)
-        self.model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 1))
+        wide = nn.Linear(4, 16), nn.BatchNorm1d(16), nn.Linear(16, 16)  # of which muon learns one
+        self.model = nn.Sequential(*wide, nn.Dropout(0.3), nn.Linear(16, 1))
 
     def batch(self, step: int, size: int) -> Pair:
         numbers = torch.randn(size, 4, generator=torch.Generator().manual_seed(step))

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from engines.train.loop import _optimiser
 from engines.train.muon import Muon, Together, is_inner, orthogonal
+from engines.train.plan import Plan
 
 
 @pytest.mark.parametrize("shape", [(24, 40), (40, 24), (32, 32)])
@@ -71,3 +73,10 @@ def test_together_each_has_its_own_weights_and_all_have_one_rate() -> None:
     assert (torch.diagonal(matrix) < 1).all()
     both.zero_grad()
     assert matrix.grad is bias.grad is None
+
+
+def test_a_network_that_is_nowhere_wide_learns_without_it() -> None:
+    model = nn.Linear(4, 1)
+    learner = _optimiser(model, Plan(steps=1, optimiser="muon"))
+    assert isinstance(learner, torch.optim.AdamW)
+    assert [each.shape for group in learner.param_groups for each in group["params"]] == [(1, 4), (1,)]
