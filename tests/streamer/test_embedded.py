@@ -16,8 +16,9 @@ from streamer.errors import SinkError, SinkUnusable, StreamerError
 from streamer.wire.link import Link, LinkError
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
 from streamer.embedded import EmbeddedRedis
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell runs in its background ignores it
 with EmbeddedRedis() as server:
     print(server.url, server._work, flush=True)
     time.sleep(60)
