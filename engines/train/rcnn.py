@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,12 +15,10 @@ from engines.metrics.coco import evaluate
 from engines.metrics.truth import Found, Truth
 from engines.networks.rcnn import MaskedRoiHeads, Rcnn
 from engines.rle import area
-from engines.train.data.coco import Folder
 from engines.train.data.masked import MaskedFolder, MaskedScene, MaskedWorlds
 from engines.train.data.scene import Scene, Scenes
-from engines.train.data.sources import open_scenes
+from engines.train.data.sources import open_folders, open_scenes
 from engines.train.detection import Batch, Detection, in_columns
-from engines.train.errors import TrainingError
 from engines.train.initial import kaiming, little
 from engines.train.losses.matching import Instances
 from engines.train.losses.rcnn import Lesson, RcnnLoss
@@ -111,14 +108,8 @@ def open_masked(subject: Subject) -> Scenes:
     kind, _, rest = subject.data.partition(":")
     if kind == "world" and not rest:
         return MaskedWorlds(subject.seed)
-    paths = [Path(each).expanduser() for each in rest.split(",")]
-    if kind != "coco" or len(paths) not in (2, 4):
-        raise TrainingError(
-            f"{subject.data!r} is nothing that a segmenter learns from: say world, coco:ANNOTATIONS.json,IMAGES, or "
-            "coco:ANNOTATIONS.json,IMAGES,ANNOTATIONS.json,IMAGES with what to be measured by"
-        )
-    folder = Folder.open(paths[0], paths[1])
-    return MaskedFolder(folder, subject.seed, Folder.open(paths[2], paths[3]) if paths[2:] else None)
+    folder, measured = open_folders(subject.data, "a segmenter")
+    return MaskedFolder(folder, subject.seed, measured)
 
 
 def begin(model: nn.Module) -> None:

@@ -19,12 +19,17 @@ def open_scenes(subject: Subject) -> Scenes:
     kind, _, rest = subject.data.partition(":")
     if kind == "world" and not rest:
         return WorldScenes(subject.seed)
+    folder, measured = open_folders(subject.data, "a detector")
+    return CocoScenes(folder, subject.learnt.preprocess.size, subject.seed, measured)
+
+
+def open_folders(data: str, learner: str) -> tuple[Folder, Folder | None]:
+    """Open the folder to learn from, and the one to be measured by where there is one. Raises TrainingError."""
+    kind, _, rest = data.partition(":")
     paths = [Path(each).expanduser() for each in rest.split(",")]
     if kind != "coco" or len(paths) not in (2, 4):
         raise TrainingError(
-            f"{subject.data!r} is nothing that a detector learns from: say world, coco:ANNOTATIONS.json,IMAGES, or "
+            f"{data!r} is nothing that {learner} learns from: say world, coco:ANNOTATIONS.json,IMAGES, or "
             "coco:ANNOTATIONS.json,IMAGES,ANNOTATIONS.json,IMAGES with what to be measured by"
         )
-    folder = Folder.open(paths[0], paths[1])
-    measured = Folder.open(paths[2], paths[3]) if paths[2:] else None
-    return CocoScenes(folder, subject.learnt.preprocess.size, subject.seed, measured)
+    return Folder.open(paths[0], paths[1]), Folder.open(paths[2], paths[3]) if paths[2:] else None
