@@ -53,6 +53,19 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     network.load_state_dict(dict(state), strict=True)
 
 
+def fill_body(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> tuple[int, int]:
+    """Load what a state dict, which came from *path*, has by the network's names and in its shapes.
+
+    Return how many of the network's tensors that was, and how many it has. Raises WeightsError where nothing fits.
+    """
+    wanted = network.state_dict()
+    fits = {key: tensor for key, tensor in state.items() if key in wanted and wanted[key].shape == tensor.shape}
+    if not fits:
+        raise WeightsError(f"{path} has nothing by the names and in the shapes of this network: take another's weights")
+    network.load_state_dict(fits, strict=False)
+    return len(fits), len(wanted)
+
+
 def read_state_dict(path: Path, key: str | None = None) -> dict[str, Tensor]:
     """Read the tensors in a file of torch (.pth, .pt, .tar) or safetensors; *key* says where in it they are: "model".
 

@@ -27,74 +27,39 @@ class Row:
     stride: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
-    """What a network is made of: rows as fine as its finest map, then coarser ones; channels of its ends."""
-
-    stem: int
-    fine: tuple[Row, ...]
-    coarse: tuple[Row, ...]  # the first one halves the size
-    channels: tuple[int, ...]  # of the maps; the first is the inner width of the first coarse row
-
-
-LARGE = Form(
-    16,
-    (
-        Row(3, 16, 16, False, nn.ReLU),
-        Row(3, 64, 24, False, nn.ReLU, 2),
-        Row(3, 72, 24, False, nn.ReLU),
-        Row(5, 72, 40, True, nn.ReLU, 2),
-        Row(5, 120, 40, True, nn.ReLU),
-        Row(5, 120, 40, True, nn.ReLU),
-        Row(3, 240, 80, False, nn.Hardswish, 2),
-        Row(3, 200, 80, False, nn.Hardswish),
-        Row(3, 184, 80, False, nn.Hardswish),
-        Row(3, 184, 80, False, nn.Hardswish),
-        Row(3, 480, 112, True, nn.Hardswish),
-        Row(3, 672, 112, True, nn.Hardswish),
-    ),
-    (  # half as wide as for classification
-        Row(5, 672, 80, True, nn.Hardswish, 2),
-        Row(5, 480, 80, True, nn.Hardswish),
-        Row(5, 480, 80, True, nn.Hardswish),
-    ),
-    (672, 480, 512, 256, 256, 128),
+_FINE = (
+    Row(3, 16, 16, False, nn.ReLU),
+    Row(3, 64, 24, False, nn.ReLU, 2),
+    Row(3, 72, 24, False, nn.ReLU),
+    Row(5, 72, 40, True, nn.ReLU, 2),
+    Row(5, 120, 40, True, nn.ReLU),
+    Row(5, 120, 40, True, nn.ReLU),
+    Row(3, 240, 80, False, nn.Hardswish, 2),
+    Row(3, 200, 80, False, nn.Hardswish),
+    Row(3, 184, 80, False, nn.Hardswish),
+    Row(3, 184, 80, False, nn.Hardswish),
+    Row(3, 480, 112, True, nn.Hardswish),
+    Row(3, 672, 112, True, nn.Hardswish),
 )
-
-# Ours: its finest map is at a stride of 8, and nothing is widened before a stride of 4.
-PICO = Form(
-    16,
-    (
-        Row(3, 16, 16, False, nn.ReLU, 2),
-        Row(3, 48, 24, False, nn.ReLU),
-        Row(5, 72, 32, True, nn.ReLU, 2),
-        Row(5, 96, 32, True, nn.ReLU),
-        Row(5, 96, 32, True, nn.ReLU),
-    ),
-    (
-        Row(5, 160, 48, True, nn.Hardswish, 2),
-        Row(5, 144, 48, True, nn.Hardswish),
-        Row(5, 144, 48, True, nn.Hardswish),
-    ),
-    (160, 160, 128, 96, 64, 64),
+_COARSE = (  # half as wide as for classification
+    Row(5, 672, 80, True, nn.Hardswish, 2),
+    Row(5, 480, 80, True, nn.Hardswish),
+    Row(5, 480, 80, True, nn.Hardswish),
 )
 
 
 class MobileNetV3(nn.Module):
-    """Images (N, 3, H, W) to six maps, the finest first, each half as large as the one before, rounded up.
+    """Images (N, 3, H, W) to six maps at strides 16 to 512, the finest first; each level rounds up."""
 
-    The finest is at a stride of 16, if the form says nothing else.
-    """
+    channels = (672, 480, 512, 256, 256, 128)
 
-    def __init__(self, form: Form = LARGE) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.channels = form.channels
-        fine, (cut, *coarse) = _blocks(form.stem, form.fine), _blocks(form.fine[-1].outputs, form.coarse)
-        stem = conv_norm(3, form.stem, 3, 2, act=nn.Hardswish)
-        tail = conv_norm(form.coarse[-1].outputs, form.channels[1], act=nn.Hardswish)
+        fine, (cut, *coarse) = _blocks(16, _FINE), _blocks(112, _COARSE)
         # The finest map is taken out of the middle of a block, where it is widest.
         self.features = nn.Sequential(
-            nn.Sequential(stem, *fine, cut.block[0]), nn.Sequential(cut.block[1:], *coarse, tail)
+            nn.Sequential(conv_norm(3, 16, 3, 2, act=nn.Hardswish), *fine, cut.block[0]),
+            nn.Sequential(cut.block[1:], *coarse, conv_norm(80, 480, act=nn.Hardswish)),
         )
         self.extra = nn.ModuleList(
             _coarser(inputs, outputs) for inputs, outputs in zip(self.channels[1:], self.channels[2:], strict=False)

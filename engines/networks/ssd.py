@@ -14,17 +14,21 @@ from torch import Tensor, nn
 
 from engines.anchors import default_boxes
 from engines.networks import Family, Published
-from engines.networks.mobilenet import PICO, MobileNetV3, depthwise
+from engines.networks.blocks import ConvNorm
+from engines.networks.mobilenet import MobileNetV3, depthwise
 from engines.networks.vgg import Vgg16
+from engines.networks.yolox import VARIANTS as YOLOX
+from engines.networks.yolox import Pyramid
 
 BOX = 4  # columns
+_LOOK = 64  # channels that ours reads boxes and classes off
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
     """What sees, what reads it off, and which boxes are meant: see `default_boxes`."""
 
-    backbone: Callable[[], Vgg16 | MobileNetV3]
+    backbone: Callable[[], Vgg16 | MobileNetV3 | SixMaps]
     predictor: Callable[[int, int], nn.Module]
     scales: tuple[float, ...]
     ratios: tuple[tuple[float, ...], ...]
@@ -36,8 +40,32 @@ class Variant:
         return [2 + 2 * len(ratios) for ratios in self.ratios]
 
 
+class SixMaps(Pyramid):
+    """Images (N, 3, H, W), sides divisible by 32, to maps at strides 8 to 256: YOLOX's three, then coarser ones.
+
+    Its keys are those of a YOLOX, so that it can begin with what one has learnt.
+    """
+
+    def __init__(self) -> None:
+        small = YOLOX["pico"]
+        super().__init__(small)
+        _, _, *found = small.channels
+        self.channels = (*found, found[-1], found[-1], found[-1])
+        self.extra = nn.ModuleList(ConvNorm(found[-1], found[-1], 3, 2) for _ in range(3))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        maps = super().forward(images)
+        for coarser in self.extra:
+            maps = (*maps, coarser(maps[-1]))
+        return maps
+
+
 def _one_conv(inputs: int, outputs: int) -> nn.Module:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
+
+
+def _conv_and_look(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(ConvNorm(inputs, _LOOK, 3), nn.Conv2d(_LOOK, outputs, 3, padding=1))
 
 
 def _two_convs(inputs: int, outputs: int) -> nn.Module:
@@ -59,8 +87,8 @@ VARIANTS = {
         ratios=((2, 3),) * 6,
     ),
     "pico": Variant(  # ours: for the synthetic world
-        lambda: MobileNetV3(PICO),
-        _two_convs,
+        SixMaps,
+        _conv_and_look,
         scales=(0.07, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9),
         ratios=((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),
     ),

@@ -109,7 +109,7 @@ class Pyramid(nn.Module):
         self.bu_conv1 = variant.spatial(four, four, 3, 2)
         self.C3_n4 = _chain(variant, 2 * four, five)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         three, four, five = self.backbone(images)
         coarse = self.lateral_conv0(five)
         middle = self.reduce_conv1(self.C3_p4(torch.cat((self.upsample(coarse), four), 1)))

@@ -11,10 +11,11 @@ from dataclasses import fields, replace
 from types import FrameType
 
 import cv2
+from torch import nn
 
 from engines.errors import EngineError
 from engines.manifest import Manifest, find
-from engines.networks.checkpoint import fill, read_state_dict
+from engines.networks.checkpoint import fill, fill_body, read_state_dict
 from engines.train import record
 from engines.train.errors import TrainingError
 from engines.train.export import export
@@ -49,8 +50,7 @@ def _train(manifest: Manifest, told: argparse.Namespace) -> int:
     if (told.out / CHECKPOINT).exists() and not told.resume:
         raise TrainingError(f"{told.out} holds a training already: go on with --resume, or name another folder")
     task = open_task(Subject(manifest, told.data, plan.steps, plan.seed, plan.size))
-    if told.start is not None:
-        fill(task.model, read_state_dict(told.start, told.key), told.start)
+    _begin(task.model, told)
     with _stopping() as stop:
         figures = fit(task, plan, told.out, _tell, stop)
     if figures is None:
@@ -61,10 +61,20 @@ def _train(manifest: Manifest, told: argparse.Namespace) -> int:
     return 0
 
 
+def _begin(network: nn.Module, told: argparse.Namespace) -> None:
+    """Take over the weights that are asked for."""
+    if told.start is not None:
+        fill(network, read_state_dict(told.start, told.key), told.start)
+    if told.body is not None:
+        taken, all_of_it = fill_body(network, read_state_dict(told.body, told.key), told.body)
+        _tell(f"{told.body} has {taken} of the network's {all_of_it} tensors: the others begin at random")
+
+
 def _record(manifest: Manifest, told: argparse.Namespace, plan: Plan, figures: Mapping[str, float]) -> Record:
     """Tell how the folder's weights were made; what they began with has a record too, if we made it."""
     seconds = float(read(told.out / FIGURES)[-1]["seconds"])
-    earlier = told.start.parent / RECORD if told.start is not None else None
+    began = told.start or told.body
+    earlier = began.parent / RECORD if began is not None else None
     before = record.read(earlier, Record) if earlier is not None and earlier.is_file() else []
     commands = [line for each in before for line in each.commands]
     return Record(

@@ -25,7 +25,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", default="world", help=_DATA)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, curves and the finished model")
     parser.add_argument("--resume", action="store_true", help="go on with the training in the folder")
-    parser.add_argument("--start", type=Path, metavar="WEIGHTS", help="begin with the weights of a state dict")
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument("--start", type=Path, metavar="WEIGHTS", help="begin with the weights of a state dict")
+    begin.add_argument("--body", type=Path, metavar="WEIGHTS", help="the same, but only what fits by name and shape")
     parser.add_argument("--key", help="where in that file the state dict is, such as model")
     parser.add_argument("--export", action="store_true", help="export the folder's weights, and train nothing")
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="of forward passes")
@@ -44,8 +46,9 @@ def parser() -> argparse.ArgumentParser:
 def command(told: argparse.Namespace, plan: Plan) -> str:
     """Write down what makes the same weights again, whatever suits the model later; folders by name."""
     words = ["python", "-m", "engines.train", told.model, "--data", told.data, "--out", told.out.name]
-    if told.start is not None:
-        words += ["--start", f"{told.start.parent.name}/{told.start.name}"]
+    for name in ("start", "body"):
+        if (path := getattr(told, name)) is not None:
+            words += [f"--{name}", f"{path.parent.name}/{path.name}"]
     if told.key is not None:
         words += ["--key", told.key]
     for name, value in asdict(plan).items():

@@ -14,7 +14,7 @@ import torch
 import torchnets
 
 from engines.errors import WeightsError
-from engines.networks.checkpoint import fill, open_network, read_state_dict
+from engines.networks.checkpoint import fill, fill_body, open_network, read_state_dict
 
 MEMORY = {"F32": torch.float32, "F16": torch.float16, "I64": torch.int64}
 
@@ -176,3 +176,20 @@ def test_old_weights_need_not_count_their_batches() -> None:
     assert torch.equal(
         network.get_parameter("head.stems.0.conv.weight"), given.get_parameter("head.stems.0.conv.weight")
     )
+
+
+def test_a_body_is_taken_over_by_a_network_of_other_classes() -> None:
+    """What reads the classes stays as it was; everything else is the given one's."""
+    given, network = torchnets.network("tiny", classes=80), torchnets.network("tiny", classes=3)
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    taken, whole = fill_body(network, given.state_dict(), Path("w.pth"))
+    after = network.state_dict()
+    kept = [key for key in after if "cls_preds" in key]
+    assert (len(kept), taken, whole) == (6, len(after) - 6, len(after))
+    assert all(torch.equal(after[key], before[key]) for key in kept)
+    assert all(torch.equal(after[key], given.state_dict()[key]) for key in after if key not in kept)
+
+
+def test_a_body_that_has_nothing_in_common_is_refused() -> None:
+    with pytest.raises(WeightsError, match=r"w\.pth has nothing by the names and in the shapes of this network"):
+        fill_body(torchnets.network("tiny"), {"other.weight": torch.ones(1)}, Path("w.pth"))

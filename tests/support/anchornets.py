@@ -17,7 +17,7 @@ from engines.networks.served import serve
 from engines.outputs import RetinaNetDecoder, SsdDecoder
 from engines.types import Float
 
-MANIFESTS = ("ssd300-vgg16", "ssdlite320-mobilenetv3", "retinanet-r50")
+MANIFESTS = ("ssd300-vgg16", "ssdlite320-mobilenetv3", "ssd-pico", "retinanet-r50")
 
 
 def manifest(name: str) -> Manifest:

@@ -95,6 +95,23 @@ def test_one_that_begins_with_the_weights_of_another_tells_both(trained: Path, t
     assert [f"--start {trained.name}/" in line for line in made.commands] == [False, True]
 
 
+def test_an_ssd_begins_with_the_body_of_a_yolox(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is learnt here, so the pyramid's weights are the YOLOX's own."""
+    told = ["--out", str(tmp_path / "ssd"), "--body", str(trained / WEIGHTS), "--seed", "5"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("engines.train.data.world.HELD_OUT", 1)
+        assert main(["ssd-pico", *told, "--steps", "1", "--batch", "1", "--workers", "0", "--lr", "0"]) == 0
+    assert f"{trained / WEIGHTS} has 354 of the network's 468 tensors" in capsys.readouterr().out
+    body, made = (torch.load(folder / WEIGHTS, weights_only=True) for folder in (trained, tmp_path / "ssd"))
+    same = [key for key in body if key.startswith("backbone.") and key.endswith("conv.weight")]
+    assert same
+    assert all(torch.equal(made[key], body[key]) for key in same)
+    (noted,) = record.read(tmp_path / "ssd" / RECORD, Record)
+    assert [f"--body {trained.name}/" in line for line in noted.commands] == [False, True]
+
+
 def test_one_that_is_stopped_goes_on_to_the_same_end(trained: Path, tmp_path: Path) -> None:
     """SIGTERM comes with the second line that it tells; what was begun is finished, and nothing is lost."""
     told = ["yolox-pico", "--out", str(tmp_path / "toy"), "--log-every", "1", *QUICK]
