@@ -65,7 +65,7 @@ class PaintFound(nn.Module):
 
     def forward(self, heads: MaskedRoiHeads, atlas: Tensor, found: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         boxes, scores, classes = found
-        there = scores.flatten().nonzero().squeeze(1)
+        there = (scores.flatten() > 0).nonzero().squeeze(1)
         image = there // scores.shape[1]
         features = self.lookup(atlas.float(), boxes.flatten(0, 1)[there], image).to(atlas.dtype)
         masks = heads.masks(features, classes.flatten()[there]).sigmoid()

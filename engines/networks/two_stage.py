@@ -66,19 +66,23 @@ class Choose(Exact):
     def forward(self, logits: Tensor, deltas: Tensor, regions: Tensor, worth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (N * P, C), deltas (N * P, 4 C), regions (N, P, 4) and their scores (N, P) to (N, K, 4), twice (N, K).
 
-        Class 0 is the background.
+        Class 0 is the background. Where a logit of an image is NaN, all of its scores are -1.
         """
         count, classes = regions.shape[1], logits.shape[1]
-        scores, row, label = self._pairs(logits.reshape(-1, count, classes), worth)
+        logits = logits.float().reshape(-1, count, classes)
+        scores, row, label = self._pairs(logits, worth)
         near = deltas.float().reshape(-1, count * classes, 4)
         boxes = clipped(moved(take(regions, row), take(near, row * classes + label), WEIGHTS), self.size)
         stays = self.suppress(boxes, (scores > 0) & sizeable(boxes, _LEAST_SIDE), label)
         best, rows = torch.where(stays, scores, 0.0).topk(min(self.objects, scores.shape[1]), 1)
+        # No threshold lets NaN pass: a network that overflows would seem to see nothing.
+        lost = logits.isnan().float().amax((1, 2)).unsqueeze(1)
+        best = torch.where(lost > 0, -1.0, best)
         return torch.where(best.unsqueeze(2) > 0, take(boxes, rows), 0.0), best, label.gather(1, rows)
 
     def _pairs(self, logits: Tensor, worth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Find the best pairs of a region and a class: their scores, regions and classes (N, pairs each)."""
-        scores = logits.float().softmax(2)[..., 1:]
+        scores = logits.softmax(2)[..., 1:]
         scores = torch.where((scores > self.least) & (worth > NEVER).unsqueeze(2), scores, 0.0)
         kinds = scores.shape[2]
         best, pair = scores.flatten(1).topk(min(_PAIRS, scores.shape[1] * kinds), 1)

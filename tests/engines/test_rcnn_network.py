@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from engines.decoders.numbers import check_outputs
+from engines.errors import ModelError
 from engines.manifest import Manifest
 from engines.networks.proposals import NEVER, Propose
 from engines.networks.rcnn import Rcnn
@@ -179,6 +181,19 @@ def test_it_may_find_nothing(mask: Case) -> None:
     assert not scores.any()
     assert not boxes.any()
     assert masks.isfinite().all()
+
+
+def test_an_image_that_overflows_does_not_pass_for_an_empty_one(mask: Case) -> None:
+    """The others in its batch are seen as ever; the decoder raises."""
+    images = rcnnnets.images(2, seed=5)
+    broken = images.clone()
+    broken[1, 0, 7, 9] = torch.nan
+    as_ever, (boxes, scores, *_) = mask.find(images), mask.find(broken)
+    assert torch.equal(scores[0], as_ever[1][0])
+    assert torch.equal(scores[1], torch.full_like(scores[1], -1))
+    assert not boxes[1].any()
+    with pytest.raises(ModelError, match="'scores' holds NaN"):
+        check_outputs({"scores": scores.numpy()})
 
 
 def test_equal_scores_are_as_good_as_any() -> None:

@@ -23,13 +23,14 @@ _CELLS = 28  # of a mask that is sampled back, along each side: as many as it wa
 
 
 def _torchvision(raw: Mapping[str, Var], decoder: Decoder, place: Place) -> Candidates:
-    """Sort by score, and cut or fill up to *detections* rows: those that are none score 0, and so does NaN."""
+    """Sort by score, and cut or fill up to *detections* rows: those that are none score 0; where one is NaN, all -1."""
     assert isinstance(decoder, TorchvisionRcnnDecoder)  # noqa: S101 - by the table
     found, count = _named(raw), decoder.detections
     told = raw[found.scores]
     # What is none comes behind what is found: of equals the first is taken, and only they are 0.
-    sure = op.where(op.isnan(told), scalar(0), told)
-    scores, rows = op.top_k(_filled(sure, count), ints(count), axis=0)
+    wrong = op.isnan(told)
+    best, rows = op.top_k(_filled(op.where(wrong, scalar(0), told), count), ints(count), axis=0)
+    scores = op.where(op.greater(_number_of(wrong), ints(0)), scalar(-1), best)
     boxes = op.gather(_filled(raw[found.boxes], count, BOX), rows)
     classes = op.gather(_filled(op.cast(raw[found.labels], to=np.int32), count), rows)
     extras = {}
@@ -44,8 +45,7 @@ class _Kept:
 
     def __init__(self, boxes: Var, scores: Var, rows: Var, count: int) -> None:
         self.boxes, self.rows, self.count = boxes, rows, count
-        some = op.cast(op.greater(scores, scalar(0)), to=np.int64)
-        self._real = op.reduce_sum(some, ints(0), keepdims=1)  # how many are objects; they are the first
+        self._real = _number_of(op.greater(scores, scalar(0)))  # of objects; they are the first
 
     def real(self, values: Var) -> Var:
         """Cut off the rows that are none."""
@@ -88,6 +88,11 @@ def _sampled(masks: Var, kept: _Kept, size: Size) -> Var:
 
 
 _WIDER = (_CELLS + 2) / _CELLS
+
+
+def _number_of(these: Var) -> Var:
+    """Count what is true (K,): (1,)."""
+    return op.reduce_sum(op.cast(these, to=np.int64), ints(0), keepdims=1)
 
 
 def _whole(values: Var) -> Var:
