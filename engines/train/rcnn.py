@@ -107,7 +107,7 @@ def open_masked(subject: Subject) -> Scenes:
     """Open what `open_scenes` does, with masks. Raises TrainingError."""
     kind, _, rest = subject.data.partition(":")
     if kind == "world" and not rest:
-        return MaskedWorlds(subject.seed)
+        return MaskedWorlds(subject.seed, size=subject.learnt.preprocess.size)
     folder, measured = open_folders(subject.data, "a segmenter")
     return MaskedFolder(folder, subject.seed, measured)
 

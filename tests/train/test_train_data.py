@@ -91,6 +91,16 @@ def test_a_number_means_the_same_scene_in_any_process() -> None:
     assert first.image.shape != other.image.shape or not np.array_equal(first.image, other.image)
 
 
+@pytest.mark.parametrize(
+    ("size", "made"),
+    [((192, 320), (180, 320)), ((256, 448), (252, 448)), ((640, 640), (360, 640)), ((64, 96), (180, 320))],
+)
+def test_no_world_is_made_smaller_than_it_is_looked_at(size: tuple[int, int], made: tuple[int, int]) -> None:
+    """What is enlarged is blurred, and a network that has only seen that misses what is small."""
+    worlds = WorldScenes(3, size=size)
+    assert {worlds.learn(number).image.shape[:2] for number in range(8)} == {made, (360, 640)}
+
+
 def test_what_is_measured_by_is_never_learnt_from() -> None:
     assert not any(is_trained_on(seed) for seed in (0, 7, FIRST_TRAINED - 1))
     held = WorldScenes(0, held_out=2).held_out()

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from engines.geometry import Size
 from engines.metrics.outlines import outlined
 from engines.metrics.truth import Annotation, Picture
 from engines.rle import Rle, decode, encode
@@ -47,8 +48,9 @@ class MaskedWorlds:
 
     labels = CLASSES
 
-    def __init__(self, seed: int, held_out: int | None = None) -> None:
-        self._worlds = Worlds(seed, held_out)
+    def __init__(self, seed: int, held_out: int | None = None, size: Size = (0, 0)) -> None:
+        """See `Worlds`."""
+        self._worlds = Worlds(seed, held_out, size)
 
     def learn(self, number: int) -> MaskedScene:
         found, random = self._worlds.look(number)

@@ -18,7 +18,7 @@ def open_scenes(subject: Subject) -> Scenes:
     """
     kind, _, rest = subject.data.partition(":")
     if kind == "world" and not rest:
-        return WorldScenes(subject.seed)
+        return WorldScenes(subject.seed, size=subject.learnt.preprocess.size)
     folder, measured = open_folders(subject.data, "a detector")
     return CocoScenes(folder, subject.learnt.preprocess.size, subject.seed, measured)
 

@@ -7,6 +7,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from engines.geometry import Size
 from engines.train.data.augment import mirror
 from engines.train.data.scene import Random, Scene
 from engines.world import CLASSES, Conditions, World
@@ -19,6 +20,8 @@ VISIBLE = 0.3  # of an object's pixels: it is not looked for where less of it is
 
 _SEEDS_APART = 50_000_000  # from one training's worlds to those of the next
 _WORLDS, _TIMES = 8, 8  # that are looked at in turns: to make a new one costs as much as several looks
+_WHOLE = 0.25  # of the worlds are made at their full size, whatever they are looked at in
+_LEAST = 0.5  # of its size, that a world is made at
 _LONG = 60.0  # seconds in which these lie: an object lives for a third of it, and is costly to paint
 
 
@@ -30,19 +33,22 @@ def is_trained_on(seed: int) -> bool:
 class Worlds:
     """Looks at worlds without end; a *seed* has worlds of its own, and none of those that are measured by.
 
-    Most are made at half the size, with as much less noise and blur: it is what halving would leave, and is quicker.
+    Most are made as small as they are looked at, but not below half their size, with as much less noise and blur: it is
+    what reducing them would leave, and is quicker.
     """
 
-    def __init__(self, seed: int, held_out: int | None = None) -> None:
-        """Hold out so many worlds, of which each is looked at once."""
+    def __init__(self, seed: int, held_out: int | None = None, size: Size = (0, 0)) -> None:
+        """Hold out so many worlds, of which each is looked at once; networks look at them in *size* (height, width)."""
         self._first = FIRST_TRAINED + seed * _SEEDS_APART
         self._count = HELD_OUT if held_out is None else held_out
+        self._scale = min(max(min(size[1] / SIZE[0], size[0] / SIZE[1]), _LEAST), 1.0)
 
     def look(self, number: int) -> tuple[Truth, Random]:
         """Give what is seen, and the random numbers that belong to it."""
         turn, place = divmod(number, _WORLDS * _TIMES)
         random = np.random.default_rng((self._first, number))
-        return _world(self._first + turn * _WORLDS + place % _WORLDS).at(random.uniform(0, _LONG)), random
+        world = _world(self._first + turn * _WORLDS + place % _WORLDS, self._scale)
+        return world.at(random.uniform(0, _LONG)), random
 
     def held_out(self) -> Iterator[Truth]:
         return (World(seed, SIZE).at(3.0 + seed % 7) for seed in range(self._count))
@@ -53,8 +59,9 @@ class WorldScenes:
 
     labels = CLASSES
 
-    def __init__(self, seed: int, held_out: int | None = None) -> None:
-        self._worlds = Worlds(seed, held_out)
+    def __init__(self, seed: int, held_out: int | None = None, size: Size = (0, 0)) -> None:
+        """See `Worlds`."""
+        self._worlds = Worlds(seed, held_out, size)
 
     def learn(self, number: int) -> Scene:
         found, random = self._worlds.look(number)
@@ -72,12 +79,13 @@ class WorldScenes:
 
 
 @lru_cache(maxsize=2 * _WORLDS)
-def _world(seed: int) -> World:
+def _world(seed: int, scale: float) -> World:
     random = np.random.default_rng((seed, 1))
     objects, strength = int(random.integers(4, 21)), float(random.uniform(0, 1.2))
-    if random.random() < 0.25:
+    if random.random() < _WHOLE:
         return World(seed, SIZE, objects, Conditions(strength, strength))
-    return World(seed, (SIZE[0] // 2, SIZE[1] // 2), objects, Conditions(strength / 2, strength / 2))
+    size = round(SIZE[0] * scale), round(SIZE[1] * scale)
+    return World(seed, size, objects, Conditions(strength * scale, strength * scale))
 
 
 def _seen(found: Truth) -> Scene:
