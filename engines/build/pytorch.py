@@ -57,12 +57,13 @@ def _checkpoint(material: Material, tell: Tell) -> Path:
     manifest = material.manifest
     if manifest.architecture is None:
         raise BuildError(f"{manifest.name} is just a graph, and pytorch needs a network it knows: {_GIVE_CHECKPOINT}")
-    if material.weights.suffix != ".onnx":
+    named = manifest.weights.checkpoint
+    if material.weights.suffix != ".onnx" or (named is not None and Path(named.file).name == material.weights.name):
         return material.weights
-    if manifest.weights.checkpoint is None:
+    if named is None:
         raise BuildError(f"{manifest.name} has only ONNX weights, which pytorch cannot read: {_GIVE_CHECKPOINT}")
-    tell(f"looking for {manifest.weights.checkpoint.file}, as pytorch cannot read {material.weights.name}")
-    return zoo.locate(manifest.model_copy(update={"weights": Weights(checkpoint=manifest.weights.checkpoint)}))
+    tell(f"looking for {named.file}, as pytorch cannot read {material.weights.name}")
+    return zoo.locate(manifest.model_copy(update={"weights": Weights(checkpoint=named)}))
 
 
 def _export(served: Served, manifest: Manifest, recipe: Recipe) -> bytes:

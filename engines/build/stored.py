@@ -1,13 +1,21 @@
-"""Weights stored as halves, computed with as floats: half the bytes in a file, and the same graph when it is opened."""
+"""Weights stored as halves, computed with as floats: half the bytes in a file, and the same graph when it is opened.
+
+What a graph has no use for, but a training would miss, can lie in the same file: normalisations that were folded into
+the convolutions before them. So one file is both the graph and the checkpoint, and no kernel is stored twice.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from engines.errors import BuildError
+from engines.types import Array
 
+_REST = "checkpoint."  # begins the name of what no node reads
 _HALF = "_half"  # ends the name of what is stored
 _AXES = 2  # of kernels and matrices: biases have one, and cost nothing
 
@@ -35,8 +43,13 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def widened(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Do what casts of stored weights would do, in place: what follows takes weights for what they are."""
+    """Do what casts of stored weights would do, in place, and leave out what no node reads.
+
+    What follows takes weights for what they are.
+    """
     graph = model.graph
+    for each in [each for each in graph.initializer if each.name.startswith(_REST)]:
+        graph.initializer.remove(each)
     stored = {each.name: each for each in graph.initializer if each.data_type == TensorProto.FLOAT16}
     done = [node for node in graph.node if _widens(node) and node.input[0] in stored]
     for node in done:
@@ -47,6 +60,24 @@ def widened(model: onnx.ModelProto) -> onnx.ModelProto:
     for name in {node.input[0] for node in done} - read:
         graph.initializer.remove(stored[name])
     return model
+
+
+def completed(model: onnx.ModelProto, state: Mapping[str, Array], inner: str) -> onnx.ModelProto:
+    """Store beside a graph the tensors of a state dict that are not in it by their names, or by *inner* and these."""
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    stored = {name.removeprefix(inner) for name in read_stored(model)}
+    rest = [numpy_helper.from_array(values, _REST + name) for name, values in state.items() if name not in stored]
+    whole.graph.initializer.extend(rest)
+    return whole
+
+
+def read_stored(model: onnx.ModelProto) -> dict[str, Array]:
+    """Give all tensors of a file that `halved` and `completed` made, by the names that they had before."""
+    return {
+        each.name.removeprefix(_REST).removesuffix(_HALF): numpy_helper.to_array(each)
+        for each in model.graph.initializer
+    }
 
 
 def _widens(node: onnx.NodeProto) -> bool:

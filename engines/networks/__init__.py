@@ -73,6 +73,9 @@ def build_network(architecture: str, variant: str | None, classes: int) -> nn.Mo
     return family.build(variant, classes)
 
 
+INNER = "network."  # begins the names of a network's tensors in what is put around it
+
+
 def served_form(network: nn.Module, manifest: Manifest, operators: Operators = "portable") -> nn.Module:
     """Put around a manifest's network what is exported and served with it; often nothing."""
     wrap = find_family(manifest.architecture or "").served

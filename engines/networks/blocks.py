@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import TypeAlias, TypeGuard
 
@@ -124,12 +124,43 @@ def fold_norms(network: nn.Module) -> nn.Module:
 
     The convolution before it is the one that its module was given just before it: conv1, bn1, conv2, bn2.
     """
-    for module in list(network.eval().modules()):
+    for module, _, (before, conv), (name, norm) in [*_normed(network.eval())]:
+        setattr(module, before, fuse_conv_bn_eval(conv, norm))
+        setattr(module, name, nn.Identity())
+    return network
+
+
+def unfold_norms(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take apart what `fold_norms` did to a state dict that still has the normalisations' own tensors.
+
+    *network* is what it was done to, as it was before. Where its normalisations are missing, nothing is taken apart.
+    """
+    out = dict(state)
+    for _, place, (before, conv), (name, norm) in _normed(network):
+        kernel, bias = f"{place}{before}.weight", f"{place}{before}.bias"
+        gain, shift, mean, spread = (f"{place}{name}.{each}" for each in _NORM)
+        if kernel not in state or spread not in state:
+            continue
+        factor = state[gain].float() * (state[spread].float() + norm.eps).rsqrt()
+        back = torch.where(factor == 0, 0.0, 1 / factor)  # what a gain of zero left is zero
+        folded = state[kernel].float()
+        out[kernel] = folded * back.reshape(-1, *[1] * (folded.ndim - 1))
+        moved = (out.pop(bias).float() - state[shift].float()) * back + state[mean].float()
+        if conv.bias is not None:
+            out[bias] = moved
+    return out
+
+
+_NORM = ("weight", "bias", "running_mean", "running_var")  # a normalisation's tensors
+_Conv: TypeAlias = nn.Conv2d | nn.Conv3d
+
+
+def _normed(network: nn.Module) -> Iterator[tuple[nn.Module, str, tuple[str, _Conv], tuple[str, _BatchNorm]]]:
+    """Find each convolution with a normalisation behind it: their module, its place ("" or "a."), and both by name."""
+    for path, module in list(network.named_modules()):
         for (before, conv), (name, norm) in pairwise(list(module.named_children())):
             if isinstance(conv, nn.Conv2d | nn.Conv3d) and _is_norm(norm):
-                setattr(module, before, fuse_conv_bn_eval(conv, norm))
-                setattr(module, name, nn.Identity())
-    return network
+                yield module, f"{path}." if path else "", (before, conv), (name, norm)
 
 
 def _is_norm(module: nn.Module) -> TypeGuard[_BatchNorm]:

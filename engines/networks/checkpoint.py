@@ -1,4 +1,7 @@
-"""State dicts from files, into networks that they fit exactly. Code in a file is never run."""
+"""State dicts from files, into networks that they fit exactly. Code in a file is never run.
+
+An ONNX file of ours is a state dict as well: see `engines.build.stored`.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from engines.errors import WeightsError
+from engines.errors import ModelError, WeightsError
 from engines.manifest import Manifest
-from engines.networks import build_network
+from engines.networks import INNER, build_network
+from engines.networks.blocks import unfold_norms
 from engines.runtimes.checks import shown
 
 _AGAIN = "download it again"
@@ -41,8 +45,17 @@ def open_network(manifest: Manifest, checkpoint: Path) -> nn.Module:
     """
     named = manifest.weights.checkpoint
     network = build_network(manifest.architecture or "", manifest.variant, len(manifest.labels))
-    fill(network, read_state_dict(checkpoint, named.key if named else None), checkpoint)
+    fill(network, read_state_for(network, checkpoint, named.key if named else None), checkpoint)
     return network.eval()
+
+
+def read_state_for(network: nn.Module, path: Path, key: str | None = None) -> dict[str, Tensor]:
+    """Read a state dict, as `read_state_dict` does; what the graph of an ONNX file was folded from is taken apart."""
+    if path.suffix != ".onnx":
+        return read_state_dict(path, key)
+    stored = {name.removeprefix(INNER): tensor for name, tensor in _read_onnx(path).items()}
+    state = unfold_norms(network, stored)
+    return {name: state[name] for name in network.state_dict() if name in state}
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -79,6 +92,19 @@ def read_state_dict(path: Path, key: str | None = None) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise WeightsError(f"{path} holds no state dict {_at(key)}, but {_describe(content)}")
     return content
+
+
+def _read_onnx(path: Path) -> dict[str, Tensor]:
+    from engines.build.graph import read_onnx
+    from engines.build.stored import read_stored
+
+    if not path.is_file():
+        raise WeightsError(f"there is no checkpoint {path}: correct the path")
+    try:
+        model = read_onnx(path)
+    except ModelError as error:
+        raise WeightsError(str(error)) from error
+    return {name: torch.from_numpy(values.copy()) for name, values in read_stored(model).items()}
 
 
 def _read_torch(path: Path) -> Any:

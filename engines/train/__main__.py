@@ -15,7 +15,7 @@ from torch import nn
 
 from engines.errors import EngineError
 from engines.manifest import Manifest, find
-from engines.networks.checkpoint import fill, fill_body, read_state_dict
+from engines.networks.checkpoint import fill, fill_body, read_state_for
 from engines.train import record
 from engines.train.errors import TrainingError
 from engines.train.export import export
@@ -64,9 +64,9 @@ def _train(manifest: Manifest, told: argparse.Namespace) -> int:
 def _begin(network: nn.Module, told: argparse.Namespace) -> None:
     """Take over the weights that are asked for."""
     if told.start is not None:
-        fill(network, read_state_dict(told.start, told.key), told.start)
+        fill(network, read_state_for(network, told.start, told.key), told.start)
     if told.body is not None:
-        taken, all_of_it = fill_body(network, read_state_dict(told.body, told.key), told.body)
+        taken, all_of_it = fill_body(network, read_state_for(network, told.body, told.key), told.body)
         _tell(f"{told.body} has {taken} of the network's {all_of_it} tensors: the others begin at random")
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import onnx
 from pydantic import Field
 
+from engines.build.graph import read_onnx
+from engines.build.stored import completed
 from engines.errors import EngineError
 from engines.manifest import Manifest, config_dir, read
 from engines.train import record
@@ -27,7 +29,6 @@ _COMMENT = """\
 """
 _NEAR = 0.01  # by which a figure may differ when it is measured anew
 _LARGEST = 25_000_000  # bytes of all weights
-_SUFFIXES = {BODY: ".onnx", WEIGHTS: ".pt"}
 
 
 class Entry(Record):
@@ -116,7 +117,7 @@ def _measured(name: str, config: Path) -> Iterator[str]:
     manifest: Manifest = read(config / "models" / f"{name}.yaml")
     data = parser().parse_args(_words(entry.commands[-1])).data
     task = open_task(Subject(manifest, data, steps=1, seed=entry.seed))
-    found = task.evaluate(open_network(manifest, config / "weights" / f"{name}.pt"))
+    found = task.evaluate(open_network(manifest, config / "weights" / f"{name}.onnx"))
     for figure, value in entry.figures.items():
         if not abs(found.get(figure, float("nan")) - value) <= _NEAR:
             yield f"{name}: {figure} is told to be {value:.4f}, but is {found.get(figure, float('nan')):.4f}"
@@ -127,20 +128,32 @@ def _measured(name: str, config: Path) -> Iterator[str]:
 
 
 def adopt(out: Path, config: Path) -> None:
-    """Take the weights in a training's folder for ours, with its record; goals stay as they are."""
+    """Take the weights in a training's folder for ours, with its record; goals stay as they are.
+
+    They become one file: a graph, with all that a checkpoint has besides.
+    """
     (made,) = record.read(out / RECORD, Record)
     path = config / "weights" / TRAINING
     entries = record.read(path, Entry) if path.is_file() else []
-    files = {f"{made.model}{suffix}": out / name for name, suffix in _SUFFIXES.items()}
-    for name, file in files.items():
-        shutil.copyfile(file, config / "weights" / name)
+    file = config / "weights" / f"{made.model}.onnx"
+    file.write_bytes(_as_one(out).SerializeToString(deterministic=True))
     before = next((each for each in entries if each.model == made.model), None)
     goals = {} if before is None else {"at_least": before.at_least, "at_most": before.at_most}
-    digests = {name: sha256(file) for name, file in files.items()}
-    entry = Entry.model_validate(made.model_dump() | {"sha256": digests} | goals)
+    entry = Entry.model_validate(made.model_dump() | {"sha256": {file.name: sha256(file)}} | goals)
     kept = [each for each in entries if each.model != made.model]
     shipped: list[Entry] = sorted([*kept, entry], key=_model)
     record.write(shipped, path, _COMMENT)
+
+
+def _as_one(out: Path) -> onnx.ModelProto:
+    """Put what a training's graph lacks of its checkpoint into the same file."""
+    from engines.networks import INNER
+    from engines.networks.checkpoint import read_state_dict
+
+    halves = read_state_dict(out / WEIGHTS)
+    counts = ".num_batches_tracked"  # which nothing needs
+    state = {name: tensor.numpy() for name, tensor in halves.items() if not name.endswith(counts)}
+    return completed(read_onnx(out / BODY), state, INNER)
 
 
 def _model(entry: Entry) -> str:

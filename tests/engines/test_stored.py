@@ -10,7 +10,7 @@ import spox.opset.ai.onnx.v17 as op
 from onnx import TensorProto, numpy_helper
 from spox import Tensor, argument, build
 
-from engines.build.stored import halved, widened
+from engines.build.stored import completed, halved, read_stored, widened
 from engines.errors import BuildError
 from engines.types import Float
 
@@ -85,3 +85,24 @@ def test_a_half_that_something_else_reads_stays() -> None:
 def test_weights_that_are_too_large_are_refused() -> None:
     with pytest.raises(BuildError, match="kernel is too large"):
         halved(network(KERNEL * np.float32(1e7)))
+
+
+def test_what_only_a_training_needs_lies_in_the_same_file_and_in_no_graph() -> None:
+    """Of what is in the graph by its name, with or without what stands before it, the graph's own is kept."""
+    state = {"kernel": KERNEL, "norm.weight": np.ones(8, np.float16), "norm.running_var": np.full(8, 2, np.float16)}
+    whole = completed(halved(network()), state, "inner.")
+    onnx.checker.check_model(whole, full_check=True)
+    found = read_stored(whole)
+    assert set(found) == {*state, "matrix"}
+    assert np.array_equal(found["kernel"], KERNEL.astype(np.float16))
+    assert np.array_equal(found["norm.running_var"], state["norm.running_var"])
+    assert widened(whole) == widened(halved(network()))
+
+
+def test_names_within_what_is_around_a_network_are_its_own() -> None:
+    model = network()
+    for node in model.graph.node:
+        node.input[:] = ["inner.kernel" if name == "kernel" else name for name in node.input]
+    model.graph.initializer[0].name = "inner.kernel"
+    whole = completed(model, {"kernel": KERNEL, "bias": np.ones(8, np.float32)}, "inner.")
+    assert {each.name for each in whole.graph.initializer} == {"inner.kernel", "matrix", "checkpoint.bias"}

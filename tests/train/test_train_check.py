@@ -10,7 +10,9 @@ import pytest
 import torch
 import yaml
 
-from engines.manifest import config_dir, read
+from engines.manifest import config_dir, find, read
+from engines.networks import build_network
+from engines.networks.checkpoint import read_state_dict, read_state_for
 from engines.train import check, record
 from engines.train.__main__ import main
 from engines.train.check import TRAINING, Entry, adopt, faults
@@ -141,7 +143,7 @@ class Terminates:
 def test_what_is_shipped_is_as_it_is_told(config: Path) -> None:
     assert not list(faults(config))
     weights = config / "weights"
-    assert sorted(path.name for path in weights.iterdir()) == [TRAINING, "yolox-pico.onnx", "yolox-pico.pt"]
+    assert sorted(path.name for path in weights.iterdir()) == [TRAINING, "yolox-pico.onnx"]
 
 
 def test_weights_that_were_exchanged_are_found(config: Path) -> None:
@@ -150,8 +152,20 @@ def test_weights_that_were_exchanged_are_found(config: Path) -> None:
 
 
 def test_weights_that_are_missing_are_found(config: Path) -> None:
-    (config / "weights" / "yolox-pico.pt").unlink()
-    assert [each for each in faults(config) if "yolox-pico.pt is missing" in each]
+    (config / "weights" / "yolox-pico.onnx").unlink()
+    assert [each for each in faults(config) if "yolox-pico.onnx is missing" in each]
+
+
+def test_what_is_shipped_is_its_checkpoint_too(config: Path, trained: Path) -> None:
+    """Normalisations were folded into kernels, and kernels rounded to halves: apart again, they are what was learnt."""
+    told = find("yolox-pico")
+    network = build_network(told.architecture or "", told.variant, len(told.labels))
+    found = read_state_for(network, config / "weights" / "yolox-pico.onnx")
+    learnt = read_state_dict(trained / WEIGHTS)
+    assert set(found) == {name for name in learnt if not name.endswith("num_batches_tracked")}
+    for name, tensor in found.items():
+        error = torch.linalg.norm(tensor.float() - learnt[name].float())
+        assert error <= 1e-3 * torch.linalg.norm(learnt[name].float()), name
 
 
 def test_weights_that_nobody_trained_are_found(config: Path) -> None:
