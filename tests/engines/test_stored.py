@@ -12,7 +12,7 @@ from spox import Tensor, argument, build
 
 from engines.build.stored import completed, halved, read_stored, widened
 from engines.errors import BuildError
-from engines.types import Float
+from engines.types import Array, Float
 
 RANDOM = np.random.default_rng(0)
 KERNEL = RANDOM.normal(0, 0.1, (8, 3, 3, 3)).astype(np.float32)
@@ -89,7 +89,11 @@ def test_weights_that_are_too_large_are_refused() -> None:
 
 def test_what_only_a_training_needs_lies_in_the_same_file_and_in_no_graph() -> None:
     """Of what is in the graph by its name, with or without what stands before it, the graph's own is kept."""
-    state = {"kernel": KERNEL, "norm.weight": np.ones(8, np.float16), "norm.running_var": np.full(8, 2, np.float16)}
+    state: dict[str, Array] = {
+        "kernel": KERNEL,
+        "norm.weight": np.ones(8, np.float16),
+        "norm.running_var": np.full(8, 2, np.float16),
+    }
     whole = completed(halved(network()), state, "inner.")
     onnx.checker.check_model(whole, full_check=True)
     found = read_stored(whole)
