@@ -21,7 +21,7 @@ from engines.runtimes.checks import check_file
 from engines.sampling import spread
 from engines.types import Image, PixelInput
 
-_FORMAT = 2  # of the served graph: raise it, and every graph and engine is made anew
+_FORMAT = 3  # of the served graph: raise it, and every graph and engine is made anew
 _SHOWN = 16  # hex digits of a digest in a file's name
 
 

@@ -15,7 +15,7 @@ from engines.build.base import Built, Identity, Material, Order, Recipe, Tell
 from engines.errors import BuildError, RuntimeUnavailable
 from engines.manifest import Manifest, Weights
 from engines.networks.blocks import fold_norms
-from engines.networks.checkpoint import open_network
+from engines.networks.checkpoint import is_checkpoint, open_network
 from engines.networks.served import Served, example, serve
 from engines.runtimes import pt2
 from engines.runtimes.pytorch import quiet
@@ -58,7 +58,7 @@ def _checkpoint(material: Material, tell: Tell) -> Path:
     if manifest.architecture is None:
         raise BuildError(f"{manifest.name} is just a graph, and pytorch needs a network it knows: {_GIVE_CHECKPOINT}")
     named = manifest.weights.checkpoint
-    if material.weights.suffix != ".onnx" or (named is not None and Path(named.file).name == material.weights.name):
+    if material.weights.suffix != ".onnx" or is_checkpoint(manifest, material.weights):
         return material.weights
     if named is None:
         raise BuildError(f"{manifest.name} has only ONNX weights, which pytorch cannot read: {_GIVE_CHECKPOINT}")

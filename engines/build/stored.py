@@ -6,7 +6,7 @@ the convolutions before them. So one file is both the graph and the checkpoint, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -43,12 +43,12 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def widened(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Do what casts of stored weights would do, in place, and leave out what no node reads.
+    """Do what casts of stored weights would do, in place, and leave out what only a checkpoint has.
 
     What follows takes weights for what they are.
     """
     graph = model.graph
-    for each in [each for each in graph.initializer if each.name.startswith(_REST)]:
+    for each in _rest(graph):
         graph.initializer.remove(each)
     stored = {each.name: each for each in graph.initializer if each.data_type == TensorProto.FLOAT16}
     done = [node for node in graph.node if _widens(node) and node.input[0] in stored]
@@ -66,18 +66,45 @@ def completed(model: onnx.ModelProto, state: Mapping[str, Array], inner: str) ->
     """Store beside a graph the tensors of a state dict that are not in it by their names, or by *inner* and these."""
     whole = onnx.ModelProto()
     whole.CopyFrom(model)
-    stored = {name.removeprefix(inner) for name in read_stored(model)}
+    graph, _ = read_stored(model)
+    stored = {name.removeprefix(inner) for name in graph}
     rest = [numpy_helper.from_array(values, _REST + name) for name, values in state.items() if name not in stored]
     whole.graph.initializer.extend(rest)
     return whole
 
 
-def read_stored(model: onnx.ModelProto) -> dict[str, Array]:
-    """Give all tensors of a file that `halved` and `completed` made, by the names that they had before."""
-    return {
-        each.name.removeprefix(_REST).removesuffix(_HALF): numpy_helper.to_array(each)
-        for each in model.graph.initializer
-    }
+def read_stored(model: onnx.ModelProto) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Give the tensors of a file that `halved` and `completed` made, by the names that they had before.
+
+    The first are those of the graph, the others those beside it.
+    """
+    rest = {each.name for each in _rest(model.graph)}
+    graph: dict[str, Array] = {}
+    beside: dict[str, Array] = {}
+    for each in model.graph.initializer:
+        if each.name in rest:
+            beside[each.name.removeprefix(_REST)] = numpy_helper.to_array(each)
+        else:
+            half = each.data_type == TensorProto.FLOAT16
+            graph[each.name.removesuffix(_HALF) if half else each.name] = numpy_helper.to_array(each)
+    return graph, beside
+
+
+def _rest(graph: onnx.GraphProto) -> list[TensorProto]:
+    """List what `completed` has stored. Somebody else's tensors may have such names, but those are read by nodes."""
+    named = [each for each in graph.initializer if each.name.startswith(_REST)]
+    read = set(_read(graph)) if named else set()
+    return [each for each in named if each.name not in read]
+
+
+def _read(graph: onnx.GraphProto) -> Iterator[str]:
+    """List all names that nodes read, and those within them."""
+    for node in graph.node:
+        yield from node.input
+        for each in node.attribute:
+            for inner in (each.g, *each.graphs):
+                yield from _read(inner)
+    yield from (each.name for each in graph.output)
 
 
 def _widens(node: onnx.NodeProto) -> bool:

@@ -130,25 +130,34 @@ def fold_norms(network: nn.Module) -> nn.Module:
     return network
 
 
-def unfold_norms(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take apart what `fold_norms` did to a state dict that still has the normalisations' own tensors.
+def unfold_norms(network: nn.Module, folded: Mapping[str, Tensor], norms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take apart what `fold_norms` left of a state dict, by the tensors of the normalisations that it was folded from.
 
-    *network* is what it was done to, as it was before. Where its normalisations are missing, nothing is taken apart.
+    *network* is as it was before. A convolution whose normalisation is not among *norms* stays as it is.
     """
-    out = dict(state)
+    out = {**folded, **norms}
     for _, place, (before, conv), (name, norm) in _normed(network):
         kernel, bias = f"{place}{before}.weight", f"{place}{before}.bias"
-        gain, shift, mean, spread = (f"{place}{name}.{each}" for each in _NORM)
-        if kernel not in state or spread not in state:
+        gain, shift, mean, spread = (norms.get(f"{place}{name}.{each}") for each in _NORM)
+        if gain is None or shift is None or mean is None or spread is None or not folded.keys() >= {kernel, bias}:
             continue
-        factor = state[gain].float() * (state[spread].float() + norm.eps).rsqrt()
+        factor = gain.float() * (spread.float() + norm.eps).rsqrt()
         back = torch.where(factor == 0, 0.0, 1 / factor)  # what a gain of zero left is zero
-        folded = state[kernel].float()
-        out[kernel] = folded * back.reshape(-1, *[1] * (folded.ndim - 1))
-        moved = (out.pop(bias).float() - state[shift].float()) * back + state[mean].float()
-        if conv.bias is not None:
-            out[bias] = moved
+        values = folded[kernel].float()
+        out[kernel] = values * back.reshape(-1, *[1] * (values.ndim - 1))
+        if conv.bias is None:
+            del out[bias]
+        else:
+            out[bias] = (folded[bias].float() - shift.float()) * back + mean.float()
     return out
+
+
+def folded_away(network: nn.Module, state: Mapping[str, Tensor]) -> bool:
+    """Tell whether a state dict has convolutions of a network, but lacks the normalisations behind them."""
+    return any(
+        f"{place}{before}.weight" in state and f"{place}{name}.{_NORM[-1]}" not in state
+        for _, place, (before, _), (name, _) in _normed(network)
+    )
 
 
 _NORM = ("weight", "bias", "running_mean", "running_var")  # a normalisation's tensors

@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from engines.errors import ModelError, WeightsError
 from engines.manifest import Manifest
 from engines.networks import INNER, build_network
-from engines.networks.blocks import unfold_norms
+from engines.networks.blocks import folded_away, unfold_norms
 from engines.runtimes.checks import shown
 
 _AGAIN = "download it again"
+_COUNT = "num_batches_tracked"  # which nothing here needs
 _SHOWN = 2  # keys named in a message, of each kind
 _FEW = 0.1  # of all tensors: fewer than this is a last layer, more is another network
 
@@ -50,12 +51,29 @@ def open_network(manifest: Manifest, checkpoint: Path) -> nn.Module:
 
 
 def read_state_for(network: nn.Module, path: Path, key: str | None = None) -> dict[str, Tensor]:
-    """Read a state dict, as `read_state_dict` does; what the graph of an ONNX file was folded from is taken apart."""
+    """Read a state dict, as `read_state_dict` does; what was folded into the graph of an ONNX file is taken apart.
+
+    Raises WeightsError, also for a graph that has nothing beside it.
+    """
     if path.suffix != ".onnx":
         return read_state_dict(path, key)
-    stored = {name.removeprefix(INNER): tensor for name, tensor in _read_onnx(path).items()}
-    state = unfold_norms(network, stored)
+    state = unfold_norms(network, *_read_onnx(path))
+    if folded_away(network, state):
+        raise WeightsError(
+            f"{path} is a graph alone, and its normalisations are folded away: give the checkpoint that it was "
+            "exported from, such as the weights.pt of a training"
+        )
     return {name: state[name] for name in network.state_dict() if name in state}
+
+
+def is_checkpoint(manifest: Manifest, path: Path) -> bool:
+    """Tell whether an ONNX file holds all that a manifest's network has learnt. Raises WeightsError, ManifestError."""
+    with torch.device("meta"):
+        network = build_network(manifest.architecture or "", manifest.variant, len(manifest.labels))
+    graph, beside = _read_onnx(path)
+    stored = {name: tensor.shape for name, tensor in (graph | beside).items()}
+    wanted = network.state_dict().items()
+    return all(stored.get(key) == tensor.shape for key, tensor in wanted if not key.endswith(_COUNT))
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -94,7 +112,8 @@ def read_state_dict(path: Path, key: str | None = None) -> dict[str, Tensor]:
     return content
 
 
-def _read_onnx(path: Path) -> dict[str, Tensor]:
+def _read_onnx(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Read the tensors of a graph, and those beside it, by the names that the network has for them."""
     from engines.build.graph import read_onnx
     from engines.build.stored import read_stored
 
@@ -104,7 +123,11 @@ def _read_onnx(path: Path) -> dict[str, Tensor]:
         model = read_onnx(path)
     except ModelError as error:
         raise WeightsError(str(error)) from error
-    return {name: torch.from_numpy(values.copy()) for name, values in read_stored(model).items()}
+    graph, beside = (
+        {name.removeprefix(INNER): torch.from_numpy(values.copy()) for name, values in part.items()}
+        for part in read_stored(model)
+    )
+    return graph, beside
 
 
 def _read_torch(path: Path) -> Any:
@@ -175,7 +198,7 @@ def _at(key: str | None) -> str:
 def _misfit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | None:
     """Say what differs and what probably made it so; None where nothing does."""
     # Networks of before torch 0.4.1 did not count their batches, and nothing here needs the count.
-    missing = [key for key in wanted if key not in given and not key.endswith("num_batches_tracked")]
+    missing = [key for key in wanted if key not in given and not key.endswith(_COUNT)]
     extra = [key for key in given if key not in wanted]
     wrong = [key for key in wanted if key in given and wanted[key].shape != given[key].shape]
     if not missing and not extra and not wrong:

@@ -6,7 +6,7 @@ zero. Convolutions and products may compute in halves; all that is `Exact` is fl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -42,14 +42,17 @@ class TwoStage(nn.Module):
         self.propose = Propose(size, decoder.proposals, network.variant.search)
         self.align = _ALIGN[operators](size, BOX_BINS)
         self.choose = Choose(size, decoder)
+        self.trust = Trust()
         self.paint = _PAINT[operators](size)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         levels, heads = self.network(images), self.network.roi_heads
-        regions, worth = self.propose(self.network.rpn.head(levels))
+        sought = self.network.rpn.head(levels)
+        regions, worth = self.propose(sought)
         atlas = pack(levels[:-1])
-        found = self.choose(*heads.boxes(self.align(atlas, regions)), regions, worth)
-        boxes, scores, classes = found
+        boxes, scores, classes = self.choose(*heads.boxes(self.align(atlas, regions)), regions, worth)
+        scores = self.trust(scores, [objectness for objectness, _ in sought])
+        found = boxes, scores, classes
         if not isinstance(heads, MaskedRoiHeads):
             return boxes, scores, classes.int()
         return boxes, scores, classes.int(), self.paint(heads, atlas, found)
@@ -66,18 +69,16 @@ class Choose(Exact):
     def forward(self, logits: Tensor, deltas: Tensor, regions: Tensor, worth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (N * P, C), deltas (N * P, 4 C), regions (N, P, 4) and their scores (N, P) to (N, K, 4), twice (N, K).
 
-        Class 0 is the background. Where a logit of an image is NaN, all of its scores are -1.
+        Class 0 is the background. Where a logit of an image is no number, or a box that is picked, all scores are -1.
         """
         count, classes = regions.shape[1], logits.shape[1]
         logits = logits.float().reshape(-1, count, classes)
         scores, row, label = self._pairs(logits, worth)
-        near = deltas.float().reshape(-1, count * classes, 4)
-        boxes = clipped(moved(take(regions, row), take(near, row * classes + label), WEIGHTS), self.size)
+        near = take(deltas.float().reshape(-1, count * classes, 4), row * classes + label)
+        boxes = clipped(moved(take(regions, row), near, WEIGHTS), self.size)
         stays = self.suppress(boxes, (scores > 0) & sizeable(boxes, _LEAST_SIDE), label)
         best, rows = torch.where(stays, scores, 0.0).topk(min(self.objects, scores.shape[1]), 1)
-        # No threshold lets NaN pass: a network that overflows would seem to see nothing.
-        lost = logits.isnan().float().amax((1, 2)).unsqueeze(1)
-        best = torch.where(lost > 0, -1.0, best)
+        best = distrusted(best, wild(logits), wild(near) & (scores > 0).unsqueeze(2))
         return torch.where(best.unsqueeze(2) > 0, take(boxes, rows), 0.0), best, label.gather(1, rows)
 
     def _pairs(self, logits: Tensor, worth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -88,6 +89,29 @@ class Choose(Exact):
         best, pair = scores.flatten(1).topk(min(_PAIRS, scores.shape[1] * kinds), 1)
         row = pair // kinds
         return best, row, pair - row * kinds + 1
+
+
+class Trust(Exact):
+    """Take the scores from images of which the first stage has no numbers to say."""
+
+    def forward(self, scores: Tensor, objectness: Sequence[Tensor]) -> Tensor:
+        """Lower the scores (N, K) to -1 where the objectness (N, A, h, w) of a level is none."""
+        return distrusted(scores, *map(wild, objectness))
+
+
+def distrusted(scores: Tensor, *lost: Tensor) -> Tensor:
+    """Lower the scores (N, K) to -1 in images where any of *lost* (N, ...) is true.
+
+    No threshold lets NaN pass, so that a network that overflows would seem to see nothing.
+    """
+    for each in lost:
+        scores = torch.where(each.flatten(1).float().amax(1, keepdim=True) > 0, -1.0, scores)
+    return scores
+
+
+def wild(values: Tensor) -> Tensor:
+    """Tell which are NaN or infinite."""
+    return values.isnan() | (values.float().abs() > -NEVER)
 
 
 class Paint(nn.Module):

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from pathlib import Path
 from types import FrameType
 
 import cv2
@@ -17,13 +18,14 @@ from engines.errors import EngineError
 from engines.manifest import Manifest, find
 from engines.networks.checkpoint import fill, fill_body, read_state_for
 from engines.train import record
+from engines.train.check import TRAINING, Entry
 from engines.train.errors import TrainingError
 from engines.train.export import export
 from engines.train.log import FIGURES, read
 from engines.train.loop import CHECKPOINT, fit
-from engines.train.options import command, parser
+from engines.train.options import begun_with, command, parser
 from engines.train.plan import Plan
-from engines.train.record import RECORD, Record
+from engines.train.record import BEGUN, RECORD, Begun, Record
 from engines.train.task import Subject
 from engines.train.tasks import open_task, plan_for
 
@@ -47,41 +49,65 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(manifest: Manifest, told: argparse.Namespace) -> int:
     plan = _plan(manifest, told)
-    if (told.out / CHECKPOINT).exists() and not told.resume:
+    there = (told.out / CHECKPOINT).exists()
+    if there and not told.resume:
         raise TrainingError(f"{told.out} holds a training already: go on with --resume, or name another folder")
     task = open_task(Subject(manifest, told.data, plan.steps, plan.seed, plan.size))
-    _begin(task.model, told)
+    begun = _goes_on(told.out) if there else _begin(task.model, told)
     with _stopping() as stop:
         figures = fit(task, plan, told.out, _tell, stop)
     if figures is None:
         _tell(f"stopped: go on with --resume, for {told.out / CHECKPOINT} holds all that was learnt")
         return _STOPPED
-    record.write([_record(manifest, told, plan, figures)], told.out / RECORD)
+    record.write([_record(manifest, told, plan, begun, figures)], told.out / RECORD)
     export(manifest, told.out, _tell)
     return 0
 
 
-def _begin(network: nn.Module, told: argparse.Namespace) -> None:
-    """Take over the weights that are asked for."""
+def _begin(network: nn.Module, told: argparse.Namespace) -> Begun:
+    """Take over the weights that are asked for, and note which they are, for whoever goes on with the training."""
     if told.start is not None:
         fill(network, read_state_for(network, told.start, told.key), told.start)
     if told.body is not None:
         taken, all_of_it = fill_body(network, read_state_for(network, told.body, told.key), told.body)
         _tell(f"{told.body} has {taken} of the network's {all_of_it} tensors: the others begin at random")
+    earlier = _records_of(told.start or told.body)
+    begun = Begun(
+        words=tuple(begun_with(told)),
+        commands=tuple(line for each in earlier for line in each.commands),
+        seconds=sum(each.seconds for each in earlier),
+    )
+    told.out.mkdir(parents=True, exist_ok=True)
+    record.write([begun], told.out / BEGUN)
+    return begun
 
 
-def _record(manifest: Manifest, told: argparse.Namespace, plan: Plan, figures: Mapping[str, float]) -> Record:
-    """Tell how the folder's weights were made; what they began with has a record too, if we made it."""
-    seconds = float(read(told.out / FIGURES)[-1]["seconds"])
-    began = told.start or told.body
-    earlier = began.parent / RECORD if began is not None else None
-    before = record.read(earlier, Record) if earlier is not None and earlier.is_file() else []
-    commands = [line for each in before for line in each.commands]
+def _records_of(weights: Path | None) -> Sequence[Record]:
+    """Find how weights were made, if it was we who made them."""
+    if weights is None:
+        return []
+    if (path := weights.parent / RECORD).is_file():
+        return record.read(path, Record)
+    if (path := weights.parent / TRAINING).is_file():
+        return [each for each in record.read(path, Entry) if weights.name in each.sha256]
+    return []
+
+
+def _goes_on(out: Path) -> Begun:
+    """Read what a training began with."""
+    path = out / BEGUN
+    return record.read(path, Begun)[0] if path.is_file() else Begun()
+
+
+def _record(
+    manifest: Manifest, told: argparse.Namespace, plan: Plan, begun: Begun, figures: Mapping[str, float]
+) -> Record:
+    """Tell how the folder's weights were made."""
     return Record(
         model=manifest.name,
-        commands=(*commands, command(told, plan)),
+        commands=(*begun.commands, command(told, plan, begun.words)),
         seed=plan.seed,
-        seconds=seconds + sum(each.seconds for each in before),
+        seconds=float(read(told.out / FIGURES)[-1]["seconds"]) + begun.seconds,
         machine=record.this_machine(),
         figures={name: round(value, 4) for name, value in figures.items()},
     )

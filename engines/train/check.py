@@ -128,15 +128,18 @@ def _measured(name: str, config: Path) -> Iterator[str]:
 
 
 def adopt(out: Path, config: Path) -> None:
-    """Take the weights in a training's folder for ours, with its record; goals stay as they are.
+    """Take the weights in a training's folder for ours, with its record; goals stay as they are. Raises EngineError.
 
     They become one file: a graph, with all that a checkpoint has besides.
     """
+    from engines.networks.checkpoint import open_network
+
     (made,) = record.read(out / RECORD, Record)
     path = config / "weights" / TRAINING
     entries = record.read(path, Entry) if path.is_file() else []
     file = config / "weights" / f"{made.model}.onnx"
     file.write_bytes(_as_one(out).SerializeToString(deterministic=True))
+    open_network(read(config / "models" / f"{made.model}.yaml"), file)  # which raises where it does not fit
     before = next((each for each in entries if each.model == made.model), None)
     goals = {} if before is None else {"at_least": before.at_least, "at_most": before.at_most}
     entry = Entry.model_validate(made.model_dump() | {"sha256": {file.name: sha256(file)}} | goals)

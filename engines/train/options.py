@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
@@ -43,14 +44,18 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def command(told: argparse.Namespace, plan: Plan) -> str:
-    """Write down what makes the same weights again, whatever suits the model later; folders by name."""
-    words = ["python", "-m", "engines.train", told.model, "--data", told.data, "--out", told.out.name]
+def begun_with(told: argparse.Namespace) -> list[str]:
+    """Write down which weights a training begins with; none is at random."""
+    words = []
     for name in ("start", "body"):
         if (path := getattr(told, name)) is not None:
-            words += [f"--{name}", f"{path.parent.name}/{path.name}"]
-    if told.key is not None:
-        words += ["--key", told.key]
+            words += [f"--{name}", f"{path.resolve().parent.name}/{path.name}"]
+    return [*words, "--key", told.key] if told.key is not None else words
+
+
+def command(told: argparse.Namespace, plan: Plan, begun: Sequence[str] = ()) -> str:
+    """Write down what makes the same weights again, whatever suits the model later; folders by name."""
+    words = ["python", "-m", "engines.train", told.model, "--data", told.data, "--out", told.out.name, *begun]
     for name, value in asdict(plan).items():
         if name not in PACE and value is not None:
             values = value if isinstance(value, tuple) else (value,)

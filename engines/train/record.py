@@ -17,10 +17,18 @@ from engines.runtimes.cores import cores
 from engines.train.errors import TrainingError
 from engines.yamlsource import YamlFault, explain, load
 
-RECORD = "record.yaml"
+RECORD, BEGUN = "record.yaml", "begun.yaml"
 _WIDE = 1_000  # of a line of YAML: commands stay on theirs
 
 P = TypeVar("P", bound=Part)
+
+
+class Begun(Part):
+    """What a training began with: other weights, and how those came to be, as far as that is known."""
+
+    words: tuple[str, ...] = ()  # of its command
+    commands: tuple[str, ...] = ()
+    seconds: NonNegativeFloat = 0.0
 
 
 class Record(Part):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from engines.errors import WeightsError
-from engines.networks.blocks import fold_norms, unfold_norms
+from engines.networks.blocks import fold_norms, folded_away, unfold_norms
 from engines.networks.checkpoint import read_state_for
 
 
@@ -31,7 +31,7 @@ def test_folded_and_unfolded_is_what_was_there(bias: bool) -> None:
     before = {name: each for name, each in network.state_dict().items() if not name.endswith("tracked")}
     folded = fold_norms(copy.deepcopy(network)).state_dict()
     assert not torch.equal(folded["0.weight"], before["0.weight"])
-    after = unfold_norms(network, {**before, **folded})
+    after = unfold_norms(network, folded, {name: each for name, each in before.items() if name not in folded})
     assert set(after) == set(before)
     for name, each in after.items():
         torch.testing.assert_close(each, before[name], msg=name)
@@ -42,17 +42,27 @@ def test_a_channel_that_is_switched_off_stays_so() -> None:
     network = stack()
     network.state_dict()["1.weight"][2] = 0
     before = dict(network.state_dict())
-    after = unfold_norms(network, {**before, **fold_norms(copy.deepcopy(network)).state_dict()})
-    assert all(each.isfinite().all() for each in after.values())
-    network.load_state_dict(after)
     images = torch.randn(1, 3, 4, 4, 4)
     with torch.inference_mode():
-        torch.testing.assert_close(network(images), fold_norms(copy.deepcopy(network))(images))
+        wanted = network(images)
+    after = unfold_norms(network, fold_norms(copy.deepcopy(network)).state_dict(), before)
+    assert all(each.isfinite().all() for each in after.values())
+    network.load_state_dict(after)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(images), wanted)
 
 
 def test_without_the_normalisations_nothing_is_taken_apart() -> None:
     folded = fold_norms(stack()).state_dict()
-    assert unfold_norms(stack(), folded) == folded
+    assert unfold_norms(stack(), folded, {}) == folded
+    assert folded_away(stack(), folded)
+    assert not folded_away(stack(), stack().state_dict())
+
+
+def test_what_was_never_folded_stays_as_it_is() -> None:
+    """A graph that kept its normalisations has them as its own."""
+    state = stack(bias=True).state_dict()
+    assert unfold_norms(stack(bias=True), state, {}) == state
 
 
 def test_an_onnx_file_that_is_none_is_no_checkpoint(tmp_path: Path) -> None:

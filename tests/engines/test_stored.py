@@ -96,11 +96,30 @@ def test_what_only_a_training_needs_lies_in_the_same_file_and_in_no_graph() -> N
     }
     whole = completed(halved(network()), state, "inner.")
     onnx.checker.check_model(whole, full_check=True)
-    found = read_stored(whole)
-    assert set(found) == {*state, "matrix"}
-    assert np.array_equal(found["kernel"], KERNEL.astype(np.float16))
-    assert np.array_equal(found["norm.running_var"], state["norm.running_var"])
+    graph, beside = read_stored(whole)
+    assert (set(graph), set(beside)) == ({"kernel", "matrix"}, {"norm.weight", "norm.running_var"})
+    assert np.array_equal(graph["kernel"], KERNEL.astype(np.float16))
+    assert np.array_equal(beside["norm.running_var"], state["norm.running_var"])
     assert widened(whole) == widened(halved(network()))
+
+
+def test_somebody_elses_tensors_may_have_such_names() -> None:
+    """A node reads it, so it is a part of the graph: at the top, or in a branch."""
+    model = network()
+    for node in model.graph.node:
+        node.input[:] = ["checkpoint.kernel" if name == "kernel" else name for name in node.input]
+    model.graph.initializer[0].name = "checkpoint.kernel"
+    assert np.array_equal(run(widened(model)), run(network()))
+    inner = onnx.helper.make_graph(
+        [onnx.helper.make_node("Neg", ["checkpoint.side"], ["y"])],
+        "side",
+        [],
+        [onnx.helper.make_tensor_value_info("y", TensorProto.FLOAT, (1,))],
+    )
+    branch = onnx.helper.make_node("If", ["yes"], ["z"], then_branch=inner, else_branch=inner)
+    model.graph.node.append(branch)
+    model.graph.initializer.append(numpy_helper.from_array(np.ones(1, np.float32), "checkpoint.side"))
+    assert "checkpoint.side" in {each.name for each in widened(model).graph.initializer}
 
 
 def test_names_within_what_is_around_a_network_are_its_own() -> None:

@@ -114,6 +114,23 @@ def test_an_ssd_begins_with_the_body_of_a_yolox(
     assert [f"--body {trained.name}/" in line for line in noted.commands] == [False, True]
 
 
+def test_one_that_goes_on_still_knows_what_it_began_with(config: Path, tmp_path: Path) -> None:
+    """The weights are shipped ones, whose record lies beside them, and they may be gone by then."""
+    shipped = config / "weights" / "yolox-pico.onnx"
+    told = ["ssd-pico", "--out", str(tmp_path / "ssd"), "--batch", "1", "--workers", "0", "--steps", "2"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("engines.train.data.world.HELD_OUT", 1)
+        patched.setattr("engines.train.__main__._tell", Terminates(2))
+        assert main([*told, "--log-every", "1", "--body", str(shipped)]) == 3
+        shipped.unlink()
+        assert main([*told, "--resume"]) == 0
+    (noted,) = record.read(tmp_path / "ssd" / RECORD, Record)
+    (before,) = record.read(config / "weights" / TRAINING, Entry)
+    assert noted.commands[0] == before.commands[0]
+    assert "--body weights/yolox-pico.onnx" in noted.commands[1]
+    assert noted.seconds > before.seconds
+
+
 def test_one_that_is_stopped_goes_on_to_the_same_end(trained: Path, tmp_path: Path) -> None:
     """SIGTERM comes with the second line that it tells; what was begun is finished, and nothing is lost."""
     told = ["yolox-pico", "--out", str(tmp_path / "toy"), "--log-every", "1", *QUICK]

@@ -95,7 +95,7 @@ def test_a_number_means_the_same_scene_in_any_process() -> None:
     ("size", "made"),
     [((192, 320), (180, 320)), ((256, 448), (252, 448)), ((640, 640), (360, 640)), ((64, 96), (180, 320))],
 )
-def test_no_world_is_made_smaller_than_it_is_looked_at(size: tuple[int, int], made: tuple[int, int]) -> None:
+def test_no_world_is_made_smaller_than_in_its_letterbox(size: tuple[int, int], made: tuple[int, int]) -> None:
     """What is enlarged is blurred, and a network that has only seen that misses what is small."""
     worlds = WorldScenes(3, size=size)
     assert {worlds.learn(number).image.shape[:2] for number in range(8)} == {made, (360, 640)}
