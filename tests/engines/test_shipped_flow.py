@@ -1,0 +1,60 @@
+"""The flow that comes with us: better than what OpenCV has at hand in the world, and good on real video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from engines import zoo
+from engines.load import open_flow
+from engines.manifest import find
+from engines.metrics.baselines import farneback, nothing_moves
+from engines.metrics.flow import flow_error
+from engines.motion import FlowModel, Pair, upsample
+from engines.runtimes.base import RuntimeOptions
+from engines.train.data.pairs import FlowPair
+from engines.train.data.worldpairs import held_out
+from engines.train.flow import mean_error
+from engines.types import Float, Image
+from engines.world import Conditions
+
+_REAL = Path(__file__).resolve().parents[2] / "../shared/media/flow"
+_WORLDS = 6
+
+
+@pytest.fixture(scope="module")
+def opened() -> Iterator[FlowModel]:
+    manifest = find("flownets-pico")
+    if (weights := zoo.find_local(manifest, environ={"XDG_CACHE_HOME": "/nowhere"})) is None:
+        pytest.skip("config/weights holds no flownets-pico.onnx: train and adopt it")
+    model = open_flow(manifest, weights, ["onnxruntime"], RuntimeOptions(precision="fp32", max_batch=1))
+    yield model
+    model.close()
+
+
+def estimate(model: FlowModel, before: Image, after: Image) -> Float:
+    (found,) = model([Pair(model.place(before), model.place(after))])
+    return upsample(found.uv, (before.shape[0], before.shape[1]))
+
+
+@pytest.mark.parametrize(("pan", "most"), [(1.0, 0.55), (4.0, 0.31)], ids=["as usual", "a camera that moves"])
+def test_it_is_better_than_farneback_and_much_better_than_nothing(opened: FlowModel, pan: float, most: float) -> None:
+    pairs: list[FlowPair] = held_out(_WORLDS, 0.2, Conditions(pan=pan))
+    error = mean_error(pairs, lambda before, after: estimate(opened, before, after))
+    assert error < mean_error(pairs, farneback)
+    assert error <= most * mean_error(pairs, nothing_moves)
+
+
+def test_on_real_video_it_leaves_not_half_of_the_motion_unexplained(opened: FlowModel) -> None:
+    if not _REAL.is_dir():
+        pytest.skip(f"{_REAL} is missing: it is the pair of frames with known motion that lies beside the repository")
+    before, after = (cv2.imread(str(_REAL / f"frame_{number:04}.png"))[..., ::-1] for number in (10, 11))
+    truth = np.load(_REAL / "frame_0010_flow.npz")["uv"].astype(np.float32)
+    known = np.ones(truth.shape[:2], np.bool_)
+    error = flow_error(truth, estimate(opened, np.ascontiguousarray(before), np.ascontiguousarray(after)), known)
+    still = flow_error(truth, np.zeros_like(truth), known)
+    assert error.endpoint <= 0.6 * still.endpoint
