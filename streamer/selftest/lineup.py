@@ -12,6 +12,7 @@ from streamer.selftest.films import BETWEEN
 
 _DOUBTFUL = 0.05  # confidence from which objects count: average precision is of them all
 _APART = 12  # samples from one clip to the next: as many as it has, so that each is another
+_CLIPS = 3.0  # hundredths: there are about 70 clips, cut around boxes that each runtime finds a little differently
 _FINDER = {"confidence": _DOUBTFUL, "max_detections": 100}
 
 # Heavy models look at fewer frames. What reads a node stands after it.
@@ -48,8 +49,8 @@ FIGURES = (
     Figure("masks", "masks", "mask mAP50"),
     Figure("tracks", "identity", "IDF1"),
     Figure("flow", "endpoint", "EPE, of zero's", lower=True),
-    Figure("r3d", "action", "top-1"),
-    Figure("both", "action", "top-1"),
+    Figure("r3d", "action", "top-1", tolerance=_CLIPS),
+    Figure("both", "action", "top-1", tolerance=_CLIPS),
 )
 
 
