@@ -41,6 +41,12 @@ def estimate(model: FlowModel, before: Image, after: Image) -> Float:
     return upsample(found.uv, (before.shape[0], before.shape[1]))
 
 
+def picture(path: Path) -> Image:
+    found = cv2.imread(str(path))
+    assert found is not None
+    return np.ascontiguousarray(found[..., ::-1], np.uint8)
+
+
 @pytest.mark.parametrize(("pan", "most"), [(1.0, 0.55), (4.0, 0.31)], ids=["as usual", "a camera that moves"])
 def test_it_is_better_than_farneback_and_much_better_than_nothing(opened: FlowModel, pan: float, most: float) -> None:
     pairs: list[FlowPair] = held_out(_WORLDS, 0.2, Conditions(pan=pan))
@@ -52,9 +58,9 @@ def test_it_is_better_than_farneback_and_much_better_than_nothing(opened: FlowMo
 def test_on_real_video_it_leaves_not_half_of_the_motion_unexplained(opened: FlowModel) -> None:
     if not _REAL.is_dir():
         pytest.skip(f"{_REAL} is missing: it is the pair of frames with known motion that lies beside the repository")
-    before, after = (cv2.imread(str(_REAL / f"frame_{number:04}.png"))[..., ::-1] for number in (10, 11))
+    before, after = (picture(_REAL / f"frame_{number:04}.png") for number in (10, 11))
     truth = np.load(_REAL / "frame_0010_flow.npz")["uv"].astype(np.float32)
     known = np.ones(truth.shape[:2], np.bool_)
-    error = flow_error(truth, estimate(opened, np.ascontiguousarray(before), np.ascontiguousarray(after)), known)
+    error = flow_error(truth, estimate(opened, before, after), known)
     still = flow_error(truth, np.zeros_like(truth), known)
     assert error.endpoint <= 0.6 * still.endpoint

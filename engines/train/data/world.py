@@ -33,8 +33,8 @@ def is_trained_on(seed: int) -> bool:
 class Worlds:
     """Looks at worlds without end; a *seed* has worlds of its own, and none of those that are measured by.
 
-    Most are made as small as a letterbox makes them, but not below half their size, with as much less noise and blur: it
-    is what reducing them would leave, and is quicker.
+    Most are made as small as a letterbox makes them, but not below half their size, with as much less noise and blur:
+    it is what reducing them would leave, and is quicker.
     """
 
     def __init__(self, seed: int, held_out: int | None = None, size: Size = (0, 0)) -> None:
