@@ -61,8 +61,8 @@ def _checkpoint(material: Material, tell: Tell) -> Path:
     if material.weights.suffix != ".onnx" or is_checkpoint(manifest, material.weights):
         return material.weights
     if named is None:
-        raise BuildError(f"{manifest.name} has only ONNX weights, which pytorch cannot read: {_GIVE_CHECKPOINT}")
-    tell(f"looking for {named.file}, as pytorch cannot read {material.weights.name}")
+        raise BuildError(f"{manifest.name} has only ONNX weights, and a graph is no checkpoint: {_GIVE_CHECKPOINT}")
+    tell(f"looking for {named.file}, as {material.weights.name} is no checkpoint")
     return zoo.locate(manifest.model_copy(update={"weights": Weights(checkpoint=named)}))
 
 

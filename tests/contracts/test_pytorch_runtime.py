@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torchnets
@@ -16,8 +17,10 @@ from torch.export.passes import move_to_device_pass
 
 from engines.build import open_builder
 from engines.build.base import Built, GraphPrecision, Layout, Material, Order, Recipe, silent
+from engines.build.stored import completed
 from engines.errors import BuildError, ModelError, RuntimeUnavailable
 from engines.manifest import Manifest
+from engines.networks import INNER
 from engines.networks.checkpoint import open_network
 from engines.networks.served import serve
 from engines.runtimes.base import Precision, Runtime, RuntimeOptions
@@ -265,10 +268,28 @@ def test_int8_is_refused(weights: Path) -> None:
         open_builder("pytorch").build(material(torchnets.manifest(), weights), Order(Recipe("int8")), silent)
 
 
-def test_onnx_weights_alone_are_refused(tmp_path: Path) -> None:
+@pytest.fixture
+def graph(tmp_path: Path) -> Path:
+    """Write a graph that has nothing of a network's in it."""
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (1,)) for name in "xy")
+    made = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "nothing", [x], [y])
+    onnx.save(onnx.helper.make_model(made), tmp_path / "m.onnx")
+    return tmp_path / "m.onnx"
+
+
+def test_onnx_weights_alone_are_refused(graph: Path) -> None:
     told = torchnets.manifest().model_dump() | {"weights": {"onnx": {"file": "m.onnx"}}}
     with pytest.raises(BuildError, match=r"only ONNX weights.*checkpoint in the manifest"):
-        open_builder("pytorch").build(material(Manifest.model_validate(told), tmp_path / "m.onnx"), Order(), silent)
+        open_builder("pytorch").build(material(Manifest.model_validate(told), graph), Order(), silent)
+
+
+def test_an_onnx_file_that_is_the_checkpoint_is_read(graph: Path) -> None:
+    state = {name: tensor.numpy() for name, tensor in torchnets.network().state_dict().items()}
+    onnx.save(completed(onnx.load(graph), state, INNER), graph)
+    told = torchnets.manifest().model_dump() | {"weights": {"onnx": {"file": "m.onnx"}}}
+    heard: list[str] = []
+    assert open_builder("pytorch").build(material(Manifest.model_validate(told), graph), Order(), heard.append).data
+    assert not [sentence for sentence in heard if "looking for" in sentence]
 
 
 def test_a_graph_without_an_architecture_is_refused(tmp_path: Path) -> None:
@@ -277,12 +298,14 @@ def test_a_graph_without_an_architecture_is_refused(tmp_path: Path) -> None:
         open_builder("pytorch").build(material(Manifest.model_validate(told), tmp_path / "w.pth"), Order(), silent)
 
 
-def test_where_the_material_is_onnx_the_checkpoint_is_found(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_material_is_onnx_the_checkpoint_is_found(
+    weights: Path, graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("STREAMER_MODELS", str(weights.parent))
     told = torchnets.manifest().model_dump()
     told["weights"] = {"onnx": {"file": "m.onnx"}, "checkpoint": {"file": weights.name, "key": "model"}}
     heard: list[str] = []
-    made = open_builder("pytorch").build(material(Manifest.model_validate(told), Path("m.onnx")), Order(), heard.append)
+    made = open_builder("pytorch").build(material(Manifest.model_validate(told), graph), Order(), heard.append)
     assert made.data
     assert heard[0].startswith("looking for w.pth")
 
