@@ -159,8 +159,8 @@ def test_can_be_opened_again(subject: Subject) -> None:
 def test_closing_early_frees_threads_and_files(subject: Subject, request: pytest.FixtureRequest) -> None:
     if request.node.callspec.id == "hls by gstreamer":
         pytest.skip(
-            "GStreamer 1.22's hlsdemux2 keeps two files and some of its sockets for each stream that is closed early, in "
-            "any program: `uridecodebin3 uri=….m3u8 ! fakesink`, started and stopped, shows it; a later GStreamer may not"
+            "GStreamer 1.22's hlsdemux2 keeps two files and some sockets for each stream that is closed early, in any "
+            "program: `uridecodebin3 uri=….m3u8 ! fakesink`, started and stopped, shows it; a later one may not"
         )
     read(subject.source, 1)  # what a library keeps for good, it has now
     assert any(stays_within_resources(subject.source) for _ in range(4))  # a pool grows once, a leak every time
