@@ -179,6 +179,7 @@ def test_the_whole_of_it_finds_this_machine_right(words: Sequence[str]) -> None:
     command = [sys.executable, "-m", "streamer", "selftest", "--json", *words]
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
-    rows = [row for row in json.loads(done.stdout)["rows"] if row["runtime"]]
+    told = [row for row in json.loads(done.stdout)["rows"] if row["runtime"]]
+    rows = [row for row in told if not row["what"].startswith("live")]  # live, the machine chooses by itself
     assert {row["figure"] for row in rows} >= {"mAP50"}
     assert all(row[name.removeprefix("--")] == value for row in rows for name, value in pairwise(words))
