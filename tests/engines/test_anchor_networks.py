@@ -17,6 +17,7 @@ from engines.networks.vgg import unit_length
 from engines.outputs import SsdDecoder
 
 SSDS = {"vgg16": "ssd300-vgg16", "lite-mobilenetv3": "ssdlite320-mobilenetv3"}
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of a score near 1
 
 
 @pytest.mark.parametrize(
@@ -92,11 +93,13 @@ def test_what_is_served_are_the_objects_of_the_definition(name: str) -> None:
     told = anchornets.manifest(name)
     told = told.model_copy(update={"decoder": told.decoder.model_copy(update={"candidates": 60})})
     network = anchornets.network(told)
-    frames = torch.randint(0, 256, (1, *told.preprocess.size, 3), dtype=torch.uint8)
+    seeded = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 256, (1, *told.preprocess.size, 3), dtype=torch.uint8, generator=seeded)
     with torch.inference_mode():
         (logits,), (offsets,) = serve(network, told, torch.float32, "raw")(frames).values()
         found = serve(network, told, torch.float32)(frames)
-    floor = float(found["scores"].min())
+    # Of candidates that are as good as the last one, to a rounding, others may have been taken.
+    floor = float(found["scores"].min()) + _ROUNDING
     wanted = anchornets.objects(logits.numpy(), offsets.numpy(), anchornets.anchors_of(told), told, floor, 1.0)
     solid = found["boxes"][0, :, 0] < found["boxes"][0, :, 2]
     solid &= found["boxes"][0, :, 1] < found["boxes"][0, :, 3]
