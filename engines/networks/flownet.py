@@ -14,12 +14,15 @@ from torch import Tensor, nn
 
 from engines.networks import Family, Published
 from engines.networks.correlation import DISPLACEMENTS, correlate
+from engines.networks.roi import Exact
 
 PIXELS = 20.0  # of the input, to one unit of output
 _SLOPE = 0.1  # of what is below zero
 _REDIRECTED = 32  # channels of the first image beside the correlation
 _FLOW = 2
 _WIDE = 64  # channels of the first features
+
+Fields = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # flow at strides 4, 8, 16, 32 and 64
 
 # Makes a convolution: channels in, channels out, kernel, stride.
 Conv = Callable[[int, int, int, int], nn.Sequential]
@@ -71,7 +74,7 @@ class FlowNet(nn.Module):
     def forward(self, pair: Tensor) -> Tensor:
         return self.fields(pair)[0]
 
-    def fields(self, pair: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def fields(self, pair: Tensor) -> Fields:
         """Find flow at strides 4, 8, 16, 32 and 64, the finest first: what training compares with the truth."""
         two, three = self.find(pair)
         four = self.conv4_1(self.conv4(three))
@@ -86,6 +89,10 @@ class FlowNet(nn.Module):
         flow3 = self.predict_flow3(three)
         two = _joined(two, self.deconv2(three), self.upsampled_flow3_to_2(flow3))
         return self.predict_flow2(two), flow3, flow4, flow5, flow6
+
+    def looks(self, pair: Tensor) -> tuple[Fields, ...]:
+        """Give the fields of each time that the pair is looked at, the last time's last: one is enough for most."""
+        return (self.fields(pair),)
 
     def find(self, pair: Tensor) -> tuple[Tensor, Tensor]:
         """Give features at stride 4, twice as wide as the first, and 8, four times: (N, 128, h, w) and (N, 256, …)."""
@@ -103,6 +110,12 @@ def _joined(fine: Tensor, *coarser: Tensor) -> Tensor:
     return torch.cat((fine, *(x if x.shape[2:] == fine.shape[2:] else x[:, :, :rows, :columns] for x in coarser)), 1)
 
 
+def _resized(field: Tensor, like: Tensor) -> Tensor:
+    """Read a field at the places of another; it goes on saying the same."""
+    size = like.shape[2], like.shape[3]
+    return F.interpolate(field, size, mode="bilinear", align_corners=False)
+
+
 class FlowNetS(FlowNet):
     """Both images go through the network as one: "simple"."""
 
@@ -112,6 +125,49 @@ class FlowNetS(FlowNet):
     def find(self, pair: Tensor) -> tuple[Tensor, Tensor]:
         two = self.conv2(self.conv1(pair))
         return two, self.conv3_1(self.conv3(two))
+
+
+class FlowNetTwice(FlowNetS):
+    """Look at both images in half their size first, then in full at what has moved otherwise than was found there.
+
+    For that the later image is brought back by what was found: Ranjan and Black 2017, "SPyNet",
+    https://arxiv.org/abs/1611.00850. It is the same weights that look: Hur and Roth 2019, "Iterative Residual
+    Refinement", https://arxiv.org/abs/1904.05290.
+    """
+
+    def __init__(self, conv: Conv, wide: int = _WIDE) -> None:
+        super().__init__(conv, wide)
+        self.bring_back = BringBack()
+
+    def forward(self, pair: Tensor) -> Tensor:
+        return self.looks(pair)[-1][0]
+
+    def looks(self, pair: Tensor) -> tuple[Fields, ...]:
+        coarse = _each(self.fields(F.avg_pool2d(pair, 2)), lambda field: 2 * field)
+        # The second look learns from its own errors only: the first has its own to learn from.
+        found = coarse[0].detach()
+        back = self.bring_back(pair[:, 3:], _resized(found, pair))
+        fine = self.fields(torch.cat((pair[:, :3], back), 1))
+        return coarse, _each(fine, lambda field: field + _resized(found, field))
+
+
+def _each(fields: Fields, change: Callable[[Tensor], Tensor]) -> Fields:
+    two, three, four, five, six = (change(field) for field in fields)
+    return two, three, four, five, six
+
+
+class BringBack(Exact):
+    """Move each pixel of an image (N, 3, H, W) back by a flow (N, 2, H, W); beyond its border it goes on as it ends."""
+
+    def forward(self, image: Tensor, flow: Tensor) -> Tensor:
+        height, width = image.shape[2:]
+        x = torch.arange(width, dtype=torch.float32, device=image.device)
+        y = torch.arange(height, dtype=torch.float32, device=image.device)[:, None]
+        u, v = (flow.float() * PIXELS).unbind(1)
+        # As grid_sample counts: from -1 to 1, from the first pixel's outer edge to the last one's.
+        grid = torch.stack(((2 * (x + u) + 1) / width - 1, (2 * (y + v) + 1) / height - 1), 3)
+        moved = F.grid_sample(image.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return moved.to(image.dtype)
 
 
 class FlowNetC(FlowNet):
@@ -133,7 +189,7 @@ VARIANTS: dict[str, Callable[[], FlowNet]] = {
     "s-bn": lambda: FlowNetS(_normed),
     "c": lambda: FlowNetC(_plain),
     "c-bn": lambda: FlowNetC(_normed),
-    "s-pico": lambda: FlowNetS(_plain, 16),
+    "s-pico": lambda: FlowNetTwice(_plain, 16),
 }
 
 

@@ -37,6 +37,7 @@ class Entry(Record):
     sha256: Mapping[str, str] = Field(default_factory=dict)  # of its files
     at_least: Mapping[str, float] = Field(default_factory=dict)  # what figures must reach
     at_most: Mapping[str, float] = Field(default_factory=dict)  # or stay below
+    remark: str = ""  # what the commands do not tell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,9 +129,9 @@ def _measured(name: str, config: Path) -> Iterator[str]:
 
 
 def adopt(out: Path, config: Path) -> None:
-    """Take the weights in a training's folder for ours, with its record; goals stay as they are. Raises EngineError.
+    """Take the weights in a training's folder for ours, with its record. Raises EngineError.
 
-    They become one file: a graph, with all that a checkpoint has besides.
+    Goals and remarks stay as they are. The weights become one file: a graph, with all that a checkpoint has besides.
     """
     from engines.networks.checkpoint import open_network
 
@@ -141,8 +142,8 @@ def adopt(out: Path, config: Path) -> None:
     file.write_bytes(_as_one(out).SerializeToString(deterministic=True))
     open_network(read(config / "models" / f"{made.model}.yaml"), file)  # which raises where it does not fit
     before = next((each for each in entries if each.model == made.model), None)
-    goals = {} if before is None else {"at_least": before.at_least, "at_most": before.at_most}
-    entry = Entry.model_validate(made.model_dump() | {"sha256": {file.name: sha256(file)}} | goals)
+    stays = {} if before is None else {"at_least": before.at_least, "at_most": before.at_most, "remark": before.remark}
+    entry = Entry.model_validate(made.model_dump() | {"sha256": {file.name: sha256(file)}} | stays)
     kept = [each for each in entries if each.model != made.model]
     shipped: list[Entry] = sorted([*kept, entry], key=_model)
     record.write(shipped, path, _COMMENT)

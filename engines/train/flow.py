@@ -35,8 +35,8 @@ from engines.world import Conditions
 
 Generator = np.random.Generator
 
-CROP: Size = (128, 192)  # of what is learnt from at a time: sides are multiples of 64, as the network halves them
-WORLD_SHARE = 0.5  # of the pairs; the rest are shapes, which are what makes it see motion in real video
+CROP: Size = (192, 320)  # of what is learnt from at a time: sides are multiples of 64, as the network halves them
+WORLD_SHARE = 0.6  # of the pairs; the rest are shapes, which are what makes it see motion in real video
 _SLOPE = 0.1  # of the network's activations below zero
 _STRENGTH = 0.9  # of its first filters
 _APART = (0.1, 0.2, 0.4)  # seconds between pictures, where figures are taken
@@ -72,8 +72,9 @@ class FlowTask:
         return batched(self._pairs.batch(step, size))
 
     def loss(self, batch: FlowBatch) -> Mapping[str, Tensor]:
-        fields = self.model.fields(self._fed(batch.frames))
-        return {"flow": multiscale(fields, batch.flow / scale(self._manifest), batch.known)}
+        truth = batch.flow / scale(self._manifest)
+        looks = self.model.looks(self._fed(batch.frames))
+        return {f"look{n}": multiscale(fields, truth, batch.known) for n, fields in enumerate(looks, 1)}
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
         """Give the endpoint error in pixels of each kind of pairs, and beside it what it is to say that none moves."""

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import clipnets
 import numpy as np
 import pytest
 import torch
 from clipnets import Exported, noise, randomise
+from torch import Tensor
 
+from engines.build.export import export_body
+from engines.build.precision import EXACT, typed
+from engines.manifest import find
 from engines.networks import build_network
 from engines.networks.correlation import correlate
-from engines.networks.flownet import VARIANTS
+from engines.networks.flownet import PIXELS, VARIANTS, BringBack, Fields, FlowNetTwice, _plain
 from engines.runtimes import available
 from engines.types import Float
 
 SIZE = (70, 101)  # no multiple of anything: what was doubled is cropped at every level
 
 
-@pytest.fixture(scope="module", params=["s", "c"])  # where a normalisation was, it is folded
+@pytest.fixture(scope="module", params=["s", "c", "s-pico"])  # where a normalisation was, it is folded
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     pair = noise(clipnets.ROWS, 6, *SIZE)
     path = tmp_path_factory.mktemp(request.param) / "flownet.onnx"
@@ -52,12 +58,83 @@ def test_flow_has_a_quarter_of_any_size_rounded_up(variant: str) -> None:
         assert flow.shape == (1, 2, -(-rows // 4), -(-columns // 4))
 
 
-@pytest.mark.parametrize("variant", ["s", "c"])
+@pytest.mark.parametrize("variant", ["s", "c", "s-pico"])
 def test_the_order_of_a_pair_matters(variant: str) -> None:
     network, pair = randomise(VARIANTS[variant]()), noise(1, 6, 64, 64)
     with torch.inference_mode():
         forth, back = network(pair), network(pair.roll(3, 1))
     assert torch.linalg.norm(forth - back) > 1e-2 * torch.linalg.norm(forth)
+
+
+# --- looking twice ---
+
+
+def slid(columns: float, size: tuple[int, int] = (64, 96)) -> Tensor:
+    """Two images (1, 6, H, W) of smooth waves, the later one so many pixels further to the right."""
+    y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in size), indexing="ij")
+    images = [torch.sin((x - by) / 9) + torch.cos(y / 7) for by in (0.0, columns)]
+    return torch.stack([image for image in images for _ in range(3)])[None]
+
+
+def flow(u: float, v: float, size: tuple[int, int]) -> Tensor:
+    """A field of one motion everywhere, in units of the network's."""
+    return torch.tensor([u, v])[None, :, None, None].expand(1, 2, *size) / PIXELS
+
+
+@pytest.mark.parametrize("by", [0.0, 3.0, 2.5])
+def test_an_image_is_brought_back_to_where_it_came_from(by: float) -> None:
+    pair = slid(by)
+    back = BringBack()(pair[:, 3:], flow(by, 0, (64, 96)))
+    np.testing.assert_allclose(back[..., :-4].numpy(), pair[:, :3, :, :-4].numpy(), atol=2e-3)
+
+
+def test_beyond_its_border_an_image_goes_on_as_it_ends() -> None:
+    image = noise(1, 3, 8, 8)
+    back = BringBack()(image, flow(0, 100, (8, 8)))
+    torch.testing.assert_close(back, image[:, :, -1:].expand(-1, -1, 8, -1))
+
+
+class Knowing(FlowNetTwice):
+    """Say of any pair that it has moved by as much, in pixels of what is looked at, and keep the pairs."""
+
+    def __init__(self, *columns: float) -> None:
+        super().__init__(_plain, 4)
+        self.said, self.seen = iter(columns), list[Tensor]()
+
+    def fields(self, pair: Tensor) -> Fields:
+        self.seen.append(pair)
+        u = next(self.said)
+        two, three, four, five, six = (
+            flow(u, 0, (pair.shape[2] // stride, pair.shape[3] // stride)) for stride in (4, 8, 16, 32, 64)
+        )
+        return two, three, four, five, six
+
+
+def test_the_second_look_is_at_what_the_first_has_left() -> None:
+    network, pair = Knowing(2.0, 0.75), slid(4.0)  # in half its size, the image has moved by two
+    found = network(pair)
+    half, full = network.seen
+    assert half.shape[2:] == (32, 48)
+    torch.testing.assert_close(full[:, :3], pair[:, :3])
+    np.testing.assert_allclose(full[:, 3:, :, :-8].numpy(), pair[:, :3, :, :-8].numpy(), atol=2e-3)
+    torch.testing.assert_close(found, flow(4.75, 0, (16, 24)))
+
+
+def test_both_looks_say_the_whole_motion() -> None:
+    first, second = Knowing(3.0, 1.0).looks(slid(7.0))
+    torch.testing.assert_close(first[0].mean() * 2, torch.tensor(6.0 / PIXELS))  # over u and v
+    torch.testing.assert_close(second[4].mean() * 2, torch.tensor(7.0 / PIXELS))
+
+
+def test_halves_stop_where_pixels_are_counted(tmp_path: Path) -> None:
+    manifest = find("flownets-pico")
+    checkpoint = tmp_path / "weights.pt"
+    torch.save(randomise(VARIANTS["s-pico"]()).state_dict(), checkpoint)
+    body = typed(export_body(manifest, checkpoint), "fp16")
+    samples = [node for node in body.graph.node if node.op_type == "GridSample"]
+    assert samples
+    assert all(EXACT in node.name for node in samples)
+    assert not any(EXACT in node.name for node in body.graph.node if node.op_type == "Conv")
 
 
 # --- the correlation ---
