@@ -25,6 +25,7 @@ AGAIN = "run python -m streamer.selftest.record on a machine that is right"
 _HEAD = "# What `streamer selftest` expects. Written by `python -m streamer.selftest.record`: change nothing here.\n"
 _CELLS = (3, 4)  # rows and columns that a print of a film averages its last picture over
 _ALIKE = 4  # levels by which two prints of one film may differ: processors round differently
+_TOLERANCE = 1.0  # hundredths by which another runtime may be worse
 _INT8 = 3.0  # hundredths that int8 may cost
 
 
@@ -88,7 +89,7 @@ def key(lineup: Lineup, figure: Figure) -> str:
 
 def bound(figure: Figure, value: float, variant: Variant) -> Bound:
     """Say how much worse than recorded a figure may be; better is always right."""
-    slack = max(figure.tolerance, _INT8) if variant.precision == "int8" else figure.tolerance
+    slack = _INT8 if variant.precision == "int8" else _TOLERANCE
     return Bound(most=value + slack, about=value) if figure.lower else Bound(least=value - slack, about=value)
 
 

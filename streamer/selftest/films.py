@@ -15,13 +15,15 @@ from engines.runtimes.cores import cores
 from engines.types import Bool, Detections, Float, Image, Int
 from engines.world import Conditions, Scene, World
 from engines.world.truth import doubtful, field
+from streamer.selftest import known
 from streamer.selftest.coded import Coder
 
 # Seeds of worlds that nothing learns from: flow and actions learn from those below 1,000,000, detectors from 1,000,000
 # on, eight worlds to each 64 images, and from 50,000,000 further on with each seed that they are trained with.
 UNSEEN = range(2_000_000, 50_000_000)
-BETWEEN = 2  # frames from one picture to the next that motion is looked for between
+BETWEEN = 5  # frames from one picture to the next that motion is looked for between
 STEP = 5  # detectors are measured on each so many-th frame: those between show almost the same
+SEEN = 0.4  # share of an object that must be seen: else nobody could say what it does
 SMALLER = 4  # by this much are the pictures that decoded ones are compared with
 
 
@@ -93,7 +95,7 @@ class Footage:
 
 
 def shoot(films: Sequence[Film], folder: Path) -> tuple[Footage, ...]:
-    """Render and encode films into *folder*, as many at a time as there are cores."""
+    """Render and encode films into *folder*, as many at a time as there are cores; beside them, who can be seen."""
     with ThreadPoolExecutor(min(len(films), cores())) as pool:
         return tuple(pool.map(lambda film: _shot(film, folder / f"{film.name}.mp4"), films))
 
@@ -116,5 +118,7 @@ def _shot(film: Film, path: Path) -> Footage:
             pictures.append(reduced(image))
             if index % STEP == 0:
                 scenes[index] = scene
+    seen = [moment.objects[moment.visible >= SEEN] for moment in moments]
+    known.write(path.with_name(f"{film.name}{known.SUFFIX}"), film.fps, seen)
     last = (world.at(film.time(film.frames - back)) for back in (1 + BETWEEN, 1))
     return Footage(film, path, tuple(moments), tuple(pictures), scenes, field(world.between(*last)))

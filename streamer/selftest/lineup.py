@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from engines.classical import METHODS
 from engines.manifest import Manifest, find, find_streams
 from engines.world import ACTIONS
-from streamer.selftest.films import BETWEEN
+from streamer.selftest import known
+from streamer.selftest.films import BETWEEN, Footage
 
 _DOUBTFUL = 0.05  # confidence from which objects count: average precision is of them all
 _APART = 12  # samples from one clip to the next: as many as it has, so that each is another
-_CLIPS = 3.0  # hundredths: there are about 70 clips, cut around boxes that each runtime finds a little differently
 _FINDER = {"confidence": _DOUBTFUL, "max_detections": 100}
 
 # Heavy models look at fewer frames. What reads a node stands after it.
@@ -22,9 +23,12 @@ NODES: Mapping[str, Mapping[str, Any]] = {
     "masks": {"kind": "segment", "model": "maskrcnn-pico", **_FINDER, "every": 25},
     "flow": {"kind": "flow", "model": "flownets-pico", "field": True, "every": BETWEEN},
     "tracks": {"kind": "track", "detections": "yolox"},
-    "clips": {"kind": "clips", "around": "tracks", "stride": _APART},
+    # Motion that needs no weights: what recognises actions is not judged by another network's flow.
+    "classical": {"kind": "flow", "model": "dis", "every": 2},
+    "known": {"kind": "python", "class": known.NODE},
+    "clips": {"kind": "clips", "around": "known", "stride": _APART},
     "r3d": {"kind": "recognise", "model": "r3d-pico", "clips": "clips", "smooth": None, "top": len(ACTIONS)},
-    "motion": {"kind": "clips", "around": "tracks", "flow": "flow", "stride": _APART},
+    "motion": {"kind": "clips", "around": "known", "flow": "classical", "stride": _APART},
     "both": {"kind": "recognise", "model": "two-stream-pico", "clips": "motion", "smooth": None, "top": len(ACTIONS)},
 }
 _READ = ("detections", "around", "flow", "clips")  # keys that name other nodes
@@ -40,7 +44,6 @@ class Figure:
     measure: Measure
     name: str
     lower: bool = False  # is better
-    tolerance: float = 1.0  # hundredths by which another runtime may be worse
 
 
 FIGURES = (
@@ -49,8 +52,8 @@ FIGURES = (
     Figure("masks", "masks", "mask mAP50"),
     Figure("tracks", "identity", "IDF1"),
     Figure("flow", "endpoint", "EPE, of zero's", lower=True),
-    Figure("r3d", "action", "top-1", tolerance=_CLIPS),
-    Figure("both", "action", "top-1", tolerance=_CLIPS),
+    Figure("r3d", "action", "top-1"),
+    Figure("both", "action", "top-1"),
 )
 
 
@@ -67,10 +70,10 @@ class Lineup:
         read = [name for key in _READ if key in told for name in self.needs(str(told[key]))]
         return tuple(dict.fromkeys([*read, node]))
 
-    def chosen(self) -> Mapping[str, Mapping[str, Any]]:
-        """Take the nodes that the figures need."""
+    def chosen(self, footage: Sequence[Footage]) -> Mapping[str, Mapping[str, Any]]:
+        """Take the nodes that the figures need, for films of one folder."""
         wanted = {name for figure in self.figures for name in self.needs(figure.node)}
-        return {name: told for name, told in self.nodes.items() if name in wanted}
+        return {name: _for(footage, told) for name, told in self.nodes.items() if name in wanted}
 
     def without(self, node: str) -> Lineup:
         """Leave out what needs a node."""
@@ -89,8 +92,15 @@ class Lineup:
     def manifests(self, node: str) -> list[Manifest]:
         """Find the networks that a node consists of; none where it has no model. Raises ManifestError."""
         model = self.nodes[node].get("model")
-        return [] if model is None else find_streams(find(str(model)))
+        return [] if model is None or model in METHODS else find_streams(find(str(model)))
 
     def networks(self, figure: Figure) -> list[Manifest]:
         """Find all networks that a figure depends on. Raises ManifestError."""
         return [manifest for node in self.needs(figure.node) for manifest in self.manifests(node)]
+
+
+def _for(footage: Sequence[Footage], told: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Tell a node that knows the films where they are."""
+    if told.get("class") != known.NODE:
+        return told
+    return {**told, "options": {"folder": str(footage[0].path.parent)}}

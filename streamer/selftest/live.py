@@ -36,7 +36,7 @@ class Lived:
 def run_live(footage: Sequence[Footage], lineup: Lineup, place: Place, tell: Tell) -> Lived:
     """Run all nodes over all films, each shown once. Raises StreamerError and EngineError."""
     with live_cameras(footage) as cameras:
-        told = settings(cameras.told, lineup.chosen(), place, {})
+        told = settings(cameras.told, lineup.chosen(footage), place, {})
         with Service(told, Hosting("selftest", tell=tell)) as service:
             began = time.time()
             with _stopped_at_end(service, footage):

@@ -74,8 +74,9 @@ def run(footage: Sequence[Footage], lineup: Lineup, variant: Variant, place: Pla
     cameras = {each.film.name: {"url": str(each.path)} for each in footage}
     runtime = {"prefer": [variant.runtime], "precision": variant.precision}
     while lineup.figures:
+        nodes = lineup.chosen(footage)
         try:
-            with _opened(settings(cameras, lineup.chosen(), place, runtime), tell) as (pipeline, watches, runtimes):
+            with _opened(settings(cameras, nodes, place, runtime), tell) as (pipeline, watches, runtimes):
                 pipeline.run()
         except InputError as error:
             fault = _NODE.match(str(error))
@@ -85,7 +86,7 @@ def run(footage: Sequence[Footage], lineup: Lineup, variant: Variant, place: Pla
             lineup = lineup.without(fault["node"])
             continue
         _check(pipeline.failures)
-        flows = [name for name, node in lineup.chosen().items() if node.get("field")]
+        flows = [name for name, node in nodes.items() if node.get("field")]
         return Outcome(read_back(place.url, place.prefix, footage, flows), watches, runtimes, faults)
     return Outcome((), {}, {}, faults)
 

@@ -9,7 +9,9 @@ import pytest
 from engines.train.data import world, worldpairs
 from engines.world import World
 from streamer.selftest.expected import printed
-from streamer.selftest.films import BETWEEN, FILMS, STEP, UNSEEN, Film, Footage
+from streamer.selftest.films import BETWEEN, FILMS, SEEN, STEP, UNSEEN, Film, Footage
+from streamer.selftest.known import Known
+from streamer.types import Frame
 
 _IMAGES = 8_000_000  # more than any training looks at
 
@@ -67,3 +69,18 @@ def test_films_of_two_worlds_look_apart(footage: tuple[Footage, ...]) -> None:
 
 def test_a_film_counts_its_first_and_its_last_frame() -> None:
     assert Film("one", 2_000_001, 0.0, seconds=2.0, fps=10).frames == 21
+
+
+def test_who_can_be_seen_is_known_by_camera_and_time(footage: tuple[Footage, ...]) -> None:
+    for each in footage:
+        known, moment = Known(each.path.parent), each.moments[20]
+        found = known(frame(each.film, 20 / each.film.fps))
+        assert found is not None
+        np.testing.assert_array_equal(found.xyxy, moment.objects.xyxy[moment.visible >= SEEN])
+        np.testing.assert_array_equal(found.track_id, moment.objects[moment.visible >= SEEN].track_id)
+        assert known(frame(each.film, 1000.0)) is None
+
+
+def frame(film: Film, pts: float) -> Frame:
+    width, height = film.size
+    return Frame(film.name, 0, pts, 0.0, 0, np.zeros((height, width, 3), np.uint8))

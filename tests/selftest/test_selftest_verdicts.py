@@ -140,8 +140,9 @@ def test_a_model_without_weights_is_missing(lineup: Lineup, tmp_path: Path) -> N
 
 def test_what_cannot_be_opened_is_left_out_with_what_needs_it() -> None:
     left = {figure.node for figure in Lineup().without("yolox").figures}
-    assert left == {"ssd", "masks", "flow"}
-    assert Lineup().needs("both") == ("yolox", "tracks", "flow", "motion", "both")
+    assert left == {"ssd", "masks", "flow", "r3d", "both"}
+    assert Lineup().needs("tracks") == ("yolox", "tracks")
+    assert Lineup().needs("both") == ("known", "classical", "motion", "both")
 
 
 def test_every_figure_is_of_a_model_that_comes_with_us() -> None:
