@@ -21,7 +21,7 @@ from streamer.selftest.coded import Coder
 # Seeds of worlds that nothing learns from: flow and actions learn from those below 1,000,000, detectors from 1,000,000
 # on, eight worlds to each 64 images, and from 50,000,000 further on with each seed that they are trained with.
 UNSEEN = range(2_000_000, 50_000_000)
-BETWEEN = 5  # frames from one picture to the next that motion is looked for between
+BETWEEN = 10  # frames from one picture to the next that motion is looked for between
 STEP = 5  # detectors are measured on each so many-th frame: those between show almost the same
 SEEN = 0.4  # share of an object that must be seen: else nobody could say what it does
 SMALLER = 4  # by this much are the pictures that decoded ones are compared with
@@ -34,7 +34,7 @@ class Film:
     name: str
     seed: int
     start: float  # seconds of the world's time at which it begins
-    seconds: float = 6.0
+    seconds: float = 4.8
     objects: int = 12
     size: tuple[int, int] = (640, 360)  # width, height in pixels
     fps: int = 25
