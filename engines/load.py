@@ -217,12 +217,11 @@ def order_for(name: str, bench: Material, options: RuntimeOptions) -> Order:
 
 def _recipe(name: str, bench: Material, precision: Precision) -> Recipe:
     graph = GRAPHS[name][precision]
-    if bench.manifest.decoder.kind != "rcnn":
+    if not bench.manifest.counts_pixels:
         return Recipe(graph, calibration=calibration_of(bench) if graph == "int8" else None)
-    if name not in _NATIVE:
-        return Recipe(graph)
-    # Pixels are counted inside, which a hint would have OpenVINO do in halves as well: the graph says what may be one.
-    return Recipe(_own_types(precision) if name == "openvino" else graph, operators="native")
+    native = bench.manifest.decoder.kind == "rcnn" and name in _NATIVE
+    # A hint would have OpenVINO count in halves as well: the graph says what may be one.
+    return Recipe(_own_types(precision) if name == "openvino" else graph, operators="native" if native else "portable")
 
 
 def _own_types(precision: Precision) -> GraphPrecision:

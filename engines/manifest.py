@@ -134,6 +134,11 @@ class Manifest(Part):
         """Where the manifest itself lies, and so what its relative paths start from; None for one made in code."""
         return self._folder
 
+    @property
+    def counts_pixels(self) -> bool:
+        """Tell whether there are places within the network, of which halves hold too few."""
+        return self.decoder.kind == "rcnn" or (self.decoder.kind == "flow" and self.decoder.warps)
+
     @model_validator(mode="after")
     def _classes_need_labels(self) -> Manifest:
         if self.task != "flow" and not self.labels:

@@ -131,6 +131,7 @@ class FlowDecoder(Part):
 
     kind: Literal["flow"]
     scale: PositiveFloat = 20.0
+    warps: bool = False  # the network moves images by what it finds, to a fraction of a pixel: not all may be halves
 
 
 class ActionsDecoder(Part):

@@ -13,6 +13,7 @@ Clock = Callable[[], float]  # seconds
 
 _CLOSE = 1.03  # what is slower by less may be as fast
 _HOPELESS = 1.25  # what is slower by more, even at its best, needs no further measuring
+_LONG = 0.3  # seconds of a trial, beside which it is nothing to allocate
 _SURE = 3  # rounds before any is given up
 _ROUNDS = 12
 
@@ -41,13 +42,11 @@ def measure(
     They take turns, so what disturbs the machine disturbs all of them; and as it only ever slows, the least is nearest
     to the truth. It ends when one is left, after some rounds, or when the budget (s) is spent; but all have had a turn.
     """
-    for trial in trials.values():
-        trial()  # the first run allocates
-    best = dict.fromkeys(trials, float("inf"))
     end = clock() + budget
+    best = {setting: _first(trial, clock) for setting, trial in trials.items()}
     for turn in range(_ROUNDS):
         for setting in _racing(best, turn):
-            if turn > 0 and clock() > end:
+            if best[setting] < float("inf") and clock() > end:
                 return best
             best[setting] = min(best[setting], _seconds(trials[setting], clock))
         if len(_racing(best, turn + 1)) == 1:
@@ -64,6 +63,12 @@ def fastest(best: Mapping[Setting, float]) -> Setting:
 def _racing(best: Mapping[Setting, float], turn: int) -> list[Setting]:
     limit = min(best.values()) * _HOPELESS
     return [setting for setting, seconds in best.items() if turn < _SURE or seconds <= limit]
+
+
+def _first(trial: Trial, clock: Clock) -> float:
+    """Run for the first time, which allocates: the seconds count where that is next to nothing of them."""
+    seconds = _seconds(trial, clock)
+    return seconds if seconds >= _LONG else float("inf")
 
 
 def _seconds(trial: Trial, clock: Clock) -> float:

@@ -21,6 +21,7 @@ _SLOPE = 0.1  # of what is below zero
 _REDIRECTED = 32  # channels of the first image beside the correlation
 _FLOW = 2
 _WIDE = 64  # channels of the first features
+_CELL = 16  # pixels: of the finest flow in a quarter of the size
 
 Fields = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # flow at strides 4, 8, 16, 32 and 64
 
@@ -72,7 +73,7 @@ class FlowNet(nn.Module):
         self.predict_flow2 = _predicting(3 * wide + _FLOW)
 
     def forward(self, pair: Tensor) -> Tensor:
-        return self.fields(pair)[0]
+        return self.looks(pair)[-1][0]
 
     def fields(self, pair: Tensor) -> Fields:
         """Find flow at strides 4, 8, 16, 32 and 64, the finest first: what training compares with the truth."""
@@ -127,12 +128,12 @@ class FlowNetS(FlowNet):
         return two, self.conv3_1(self.conv3(two))
 
 
-class FlowNetTwice(FlowNetS):
-    """Look at both images in half their size first, then in full at what has moved otherwise than was found there.
+class FlowNetPyramid(FlowNetS):
+    """Look at both images in a quarter of their size, in half of it and in full: at what is left each time.
 
-    For that the later image is brought back by what was found: Ranjan and Black 2017, "SPyNet",
+    For that the later image is brought back by what has been found: Ranjan and Black 2017, "SPyNet",
     https://arxiv.org/abs/1611.00850. It is the same weights that look: Hur and Roth 2019, "Iterative Residual
-    Refinement", https://arxiv.org/abs/1904.05290.
+    Refinement", https://arxiv.org/abs/1904.05290. To `looks`, sides are multiples of 16.
     """
 
     def __init__(self, conv: Conv, wide: int = _WIDE) -> None:
@@ -140,20 +141,37 @@ class FlowNetTwice(FlowNetS):
         self.bring_back = BringBack()
 
     def forward(self, pair: Tensor) -> Tensor:
-        return self.looks(pair)[-1][0]
+        found, (rows, columns) = self.looks(_filled(pair))[-1][0], (-(-side // 4) for side in pair.shape[2:])
+        return found if found.shape[2:] == (rows, columns) else found[:, :, :rows, :columns]
 
     def looks(self, pair: Tensor) -> tuple[Fields, ...]:
-        coarse = _each(self.fields(_halved(pair)), lambda field: 2 * field)
-        # The second look learns from its own errors only: the first has its own to learn from.
-        found = coarse[0].detach()
-        back = self.bring_back(pair[:, 3:], _resized(found, pair))
-        fine = self.fields(torch.cat((pair[:, :3], back), 1))
-        return coarse, _each(fine, lambda field: field + _resized(found, field))
+        half = _halved(pair)
+        quarter = _halved(half)
+        looks = [_times(4, self.fields(quarter))]
+        for images, shrunk in ((half, 2), (pair, 1)):
+            # Each look learns from its own errors only: those before have theirs to learn from.
+            found = looks[-1][0].detach()
+            back = self.bring_back(images[:, 3:], _resized(found, images) / shrunk)
+            left = _times(shrunk, self.fields(torch.cat((images[:, :3], back), 1)))
+            looks.append(_plus(left, found))
+        return tuple(looks)
 
 
-def _each(fields: Fields, change: Callable[[Tensor], Tensor]) -> Fields:
-    two, three, four, five, six = (change(field) for field in fields)
+def _times(factor: int, fields: Fields) -> Fields:
+    two, three, four, five, six = (factor * field for field in fields)
     return two, three, four, five, six
+
+
+def _plus(fields: Fields, found: Tensor) -> Fields:
+    """Add what was found before to the fields of what was left."""
+    two, three, four, five, six = (field + _resized(found, field) for field in fields)
+    return two, three, four, five, six
+
+
+def _filled(images: Tensor) -> Tensor:
+    """Go on beyond the last row and column, to sides that are cells of a quarter of the size."""
+    below, beside = (-side % _CELL for side in images.shape[2:])
+    return F.pad(images, (0, beside, 0, below), "replicate") if below or beside else images
 
 
 def _halved(images: Tensor) -> Tensor:
@@ -196,7 +214,8 @@ VARIANTS: dict[str, Callable[[], FlowNet]] = {
     "s-bn": lambda: FlowNetS(_normed),
     "c": lambda: FlowNetC(_plain),
     "c-bn": lambda: FlowNetC(_normed),
-    "s-pico": lambda: FlowNetTwice(_plain, 16),
+    "s-pico": lambda: FlowNetS(_plain, 16),
+    "pyramid-pico": lambda: FlowNetPyramid(_plain, 16),
 }
 
 

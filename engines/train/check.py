@@ -131,7 +131,7 @@ def _measured(name: str, config: Path) -> Iterator[str]:
 def adopt(out: Path, config: Path) -> None:
     """Take the weights in a training's folder for ours, with its record. Raises EngineError.
 
-    Goals and remarks stay as they are. The weights become one file: a graph, with all that a checkpoint has besides.
+    Goals stay as they are. The weights become one file: a graph, with all that a checkpoint has besides.
     """
     from engines.networks.checkpoint import open_network
 
@@ -142,8 +142,8 @@ def adopt(out: Path, config: Path) -> None:
     file.write_bytes(_as_one(out).SerializeToString(deterministic=True))
     open_network(read(config / "models" / f"{made.model}.yaml"), file)  # which raises where it does not fit
     before = next((each for each in entries if each.model == made.model), None)
-    stays = {} if before is None else {"at_least": before.at_least, "at_most": before.at_most, "remark": before.remark}
-    entry = Entry.model_validate(made.model_dump() | {"sha256": {file.name: sha256(file)}} | stays)
+    goals = {} if before is None else {"at_least": before.at_least, "at_most": before.at_most}
+    entry = Entry.model_validate(made.model_dump() | {"sha256": {file.name: sha256(file)}} | goals)
     kept = [each for each in entries if each.model != made.model]
     shipped: list[Entry] = sorted([*kept, entry], key=_model)
     record.write(shipped, path, _COMMENT)

@@ -17,7 +17,7 @@ from engines.metrics.baselines import nothing_moves
 from engines.metrics.flow import FlowError, flow_error
 from engines.motion import DecodeFlow, upsample
 from engines.networks import build_network
-from engines.networks.flownet import FlowNet, FlowNetS
+from engines.networks.flownet import PIXELS, FlowNet, FlowNetPyramid, FlowNetS
 from engines.networks.served import Feeding
 from engines.outputs import FlowDecoder
 from engines.preprocess import PreprocessSpec, place
@@ -73,8 +73,9 @@ class FlowTask:
 
     def loss(self, batch: FlowBatch) -> Mapping[str, Tensor]:
         truth = batch.flow / scale(self._manifest)
-        looks = self.model.looks(self._fed(batch.frames))
-        return {f"look{n}": multiscale(fields, truth, batch.known) for n, fields in enumerate(looks, 1)}
+        *before, last = self.model.looks(self._fed(batch.frames))
+        parts = {f"look{n}": multiscale(fields, truth, batch.known) for n, fields in enumerate(before, 1)}
+        return parts | {"flow": multiscale(last, truth, batch.known)}
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
         """Give the endpoint error in pixels of each kind of pairs, and beside it what it is to say that none moves."""
@@ -176,12 +177,21 @@ class FoundPairs:
 
 def flow_task(subject: Subject) -> FlowTask:
     """Open what `--data world` or `--data flo:DIR` says. Raises TrainingError."""
+    task = FlowTask(subject.manifest, _pairs(subject))
+    if isinstance(task.model, FlowNetPyramid) and scale(subject.manifest) != PIXELS:
+        raise TrainingError(
+            f"{subject.manifest.name} brings images back by units of {PIXELS:g} pixels: set its scale so"
+        )
+    return task
+
+
+def _pairs(subject: Subject) -> Pairs:
     kind, _, where = subject.data.partition(":")
     if kind == "flo":
-        return FlowTask(subject.manifest, FoundPairs(Path(where).expanduser(), subject.seed))
+        return FoundPairs(Path(where).expanduser(), subject.seed)
     if kind != "world":
         raise TrainingError(f"flow is not learnt from {subject.data!r}: say world, or flo:DIR")
-    return FlowTask(subject.manifest, MadePairs(subject.seed))
+    return MadePairs(subject.seed)
 
 
 def _network(manifest: Manifest) -> FlowNet:

@@ -15,7 +15,7 @@ import yaml
 
 from engines import zoo
 from engines.manifest import Manifest
-from streamer.selftest.films import Film, Footage
+from streamer.selftest.films import SEEN, Film, Footage
 from streamer.selftest.lineup import Figure, Lineup
 from streamer.selftest.rows import Bound
 from streamer.selftest.variants import Variant
@@ -108,8 +108,8 @@ def _sha256(path: Path, _changed_ns: int) -> str:
 
 
 def definition(films: Sequence[Film], lineup: Lineup) -> str:
-    """Digest what the films are said to be, and how nodes look at them."""
-    told: list[Any] = [[repr(film) for film in films], dict(lineup.nodes)]
+    """Digest what the films are said to be, how nodes look at them, and whom clips are cut around."""
+    told: list[Any] = [[repr(film) for film in films], dict(lineup.nodes), SEEN]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 

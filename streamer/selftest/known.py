@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.types import Detections
+from engines.types import Detections, Int
 from engines.world import CLASSES
 from streamer.types import Frame
 
@@ -34,15 +34,20 @@ class Known:
 
 
 def write(path: Path, fps: float, objects: Sequence[Detections]) -> None:
-    """Write down who is there in each frame of a film."""
+    """Write down who is there in each frame of a film; all have numbers."""
     np.savez(
         path,
         fps=fps,
         counts=[len(each) for each in objects],
         xyxy=np.concatenate([each.xyxy for each in objects]),
         class_id=np.concatenate([each.class_id for each in objects]),
-        track_id=np.concatenate([each.track_id for each in objects if each.track_id is not None]),
+        track_id=np.concatenate([_numbers(each) for each in objects]),
     )
+
+
+def _numbers(objects: Detections) -> Int:
+    assert objects.track_id is not None, "the truth numbers all"  # noqa: S101 - for the type checker
+    return objects.track_id
 
 
 def _read(path: Path) -> tuple[float, Mapping[int, Detections]]:

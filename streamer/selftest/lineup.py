@@ -13,7 +13,7 @@ from streamer.selftest import known
 from streamer.selftest.films import BETWEEN, Footage
 
 _DOUBTFUL = 0.05  # confidence from which objects count: average precision is of them all
-_APART = 12  # samples from one clip to the next: as many as it has, so that each is another
+_APART = 8  # samples from one clip to the next, of 12 or 10: so many clips that one of them is less than a point
 _FINDER = {"confidence": _DOUBTFUL, "max_detections": 100}
 
 # Heavy models look at fewer frames. What reads a node stands after it.
@@ -73,7 +73,7 @@ class Lineup:
     def chosen(self, footage: Sequence[Footage]) -> Mapping[str, Mapping[str, Any]]:
         """Take the nodes that the figures need, for films of one folder."""
         wanted = {name for figure in self.figures for name in self.needs(figure.node)}
-        return {name: _for(footage, told) for name, told in self.nodes.items() if name in wanted}
+        return {name: _told_where(footage, told) for name, told in self.nodes.items() if name in wanted}
 
     def without(self, node: str) -> Lineup:
         """Leave out what needs a node."""
@@ -99,7 +99,7 @@ class Lineup:
         return [manifest for node in self.needs(figure.node) for manifest in self.manifests(node)]
 
 
-def _for(footage: Sequence[Footage], told: Mapping[str, Any]) -> Mapping[str, Any]:
+def _told_where(footage: Sequence[Footage], told: Mapping[str, Any]) -> Mapping[str, Any]:
     """Tell a node that knows the films where they are."""
     if told.get("class") != known.NODE:
         return told

@@ -8,6 +8,7 @@ import clipnets
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
 from clipnets import Exported, noise, randomise
 from torch import Tensor
 
@@ -16,14 +17,14 @@ from engines.build.precision import EXACT, typed
 from engines.manifest import find
 from engines.networks import build_network
 from engines.networks.correlation import correlate
-from engines.networks.flownet import PIXELS, VARIANTS, BringBack, Fields, FlowNetTwice, _plain
+from engines.networks.flownet import PIXELS, VARIANTS, BringBack, Fields, FlowNetPyramid, _plain
 from engines.runtimes import available
 from engines.types import Float
 
 SIZE = (70, 101)  # no multiple of anything: what was doubled is cropped at every level
 
 
-@pytest.fixture(scope="module", params=["s", "c", "s-pico"])  # where a normalisation was, it is folded
+@pytest.fixture(scope="module", params=["s", "c", "pyramid-pico"])  # where a normalisation was, it is folded
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     pair = noise(clipnets.ROWS, 6, *SIZE)
     path = tmp_path_factory.mktemp(request.param) / "flownet.onnx"
@@ -58,7 +59,7 @@ def test_flow_has_a_quarter_of_any_size_rounded_up(variant: str) -> None:
         assert flow.shape == (1, 2, -(-rows // 4), -(-columns // 4))
 
 
-@pytest.mark.parametrize("variant", ["s", "c", "s-pico"])
+@pytest.mark.parametrize("variant", ["s", "c", "pyramid-pico"])
 def test_the_order_of_a_pair_matters(variant: str) -> None:
     network, pair = randomise(VARIANTS[variant]()), noise(1, 6, 64, 64)
     with torch.inference_mode():
@@ -66,13 +67,13 @@ def test_the_order_of_a_pair_matters(variant: str) -> None:
     assert torch.linalg.norm(forth - back) > 1e-2 * torch.linalg.norm(forth)
 
 
-# --- looking twice ---
+# --- looking again ---
 
 
-def slid(columns: float, size: tuple[int, int] = (64, 96)) -> Tensor:
-    """Two images (1, 6, H, W) of smooth waves, the later one so many pixels further to the right."""
+def slid(columns: float, rows: float = 0.0, size: tuple[int, int] = (64, 96)) -> Tensor:
+    """Two images (1, 6, H, W) of smooth waves, the later one so many pixels further to the right and down."""
     y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in size), indexing="ij")
-    images = [torch.sin((x - by) / 9) + torch.cos(y / 7) for by in (0.0, columns)]
+    images = [torch.sin((x - u) / 9) + torch.cos((y - v) / 7) for u, v in ((0.0, 0.0), (columns, rows))]
     return torch.stack([image for image in images for _ in range(3)])[None]
 
 
@@ -81,11 +82,20 @@ def flow(u: float, v: float, size: tuple[int, int]) -> Tensor:
     return torch.tensor([u, v])[None, :, None, None].expand(1, 2, *size) / PIXELS
 
 
-@pytest.mark.parametrize("by", [0.0, 3.0, 2.5])
-def test_an_image_is_brought_back_to_where_it_came_from(by: float) -> None:
-    pair = slid(by)
-    back = BringBack()(pair[:, 3:], flow(by, 0, (64, 96)))
-    np.testing.assert_allclose(back[..., :-4].numpy(), pair[:, :3, :, :-4].numpy(), atol=2e-3)
+@pytest.mark.parametrize(("u", "v"), [(0.0, 0.0), (3.0, 0.0), (0.0, 3.0), (2.5, 1.5), (1.0, -2.0)])
+def test_an_image_is_brought_back_to_where_it_came_from(u: float, v: float) -> None:
+    pair = slid(u, v)
+    back = BringBack()(pair[:, 3:], flow(u, v, (64, 96)))
+    inner = (..., slice(4, -4), slice(4, -4))
+    np.testing.assert_allclose(back[inner].numpy(), pair[:, :3][inner].numpy(), atol=5e-3)
+
+
+def test_each_row_of_a_batch_is_brought_back_by_its_own_flow() -> None:
+    pairs = torch.cat((slid(3.0), slid(0.0, 2.0)))
+    fields = torch.cat((flow(3.0, 0, (64, 96)), flow(0, 2.0, (64, 96))))
+    back = BringBack()(pairs[:, 3:], fields)
+    inner = (..., slice(4, -4), slice(4, -4))
+    np.testing.assert_allclose(back[inner].numpy(), pairs[:, :3][inner].numpy(), atol=5e-3)
 
 
 def test_beyond_its_border_an_image_goes_on_as_it_ends() -> None:
@@ -94,7 +104,7 @@ def test_beyond_its_border_an_image_goes_on_as_it_ends() -> None:
     torch.testing.assert_close(back, image[:, :, -1:].expand(-1, -1, 8, -1))
 
 
-class Knowing(FlowNetTwice):
+class Knowing(FlowNetPyramid):
     """Say of any pair that it has moved by as much, in pixels of what is looked at, and keep the pairs."""
 
     def __init__(self, *columns: float) -> None:
@@ -105,31 +115,40 @@ class Knowing(FlowNetTwice):
         self.seen.append(pair)
         u = next(self.said)
         two, three, four, five, six = (
-            flow(u, 0, (pair.shape[2] // stride, pair.shape[3] // stride)) for stride in (4, 8, 16, 32, 64)
+            flow(u, 0, (-(-pair.shape[2] // stride), -(-pair.shape[3] // stride))) for stride in (4, 8, 16, 32, 64)
         )
         return two, three, four, five, six
 
 
-def test_the_second_look_is_at_what_the_first_has_left() -> None:
-    network, pair = Knowing(2.0, 0.75), slid(4.0)  # in half its size, the image has moved by two
-    found = network(pair)
-    half, full = network.seen
-    assert half.shape[2:] == (32, 48)
-    torch.testing.assert_close(full[:, :3], pair[:, :3])
-    np.testing.assert_allclose(full[:, 3:, :, :-8].numpy(), pair[:, :3, :, :-8].numpy(), atol=2e-3)
-    torch.testing.assert_close(found, flow(4.75, 0, (16, 24)))
+def test_each_look_is_at_what_those_before_have_left() -> None:
+    network = Knowing(0.75, 0.5, 0.25)  # in pixels of a quarter, of a half and of all of the size
+    found = network(slid(4.0))
+    for images, shrunk, left in zip(network.seen, (4, 2, 1), (4.0, 1.0, 0.0), strict=True):
+        wanted = F.avg_pool2d(slid(left), shrunk)
+        border = 12 // shrunk  # where the later image does not show what has left it
+        assert images.shape == wanted.shape
+        np.testing.assert_allclose(images[..., :-border].numpy(), wanted[..., :-border].numpy(), atol=1e-2)
+    torch.testing.assert_close(found, flow(4.25, 0, (16, 24)))
 
 
-def test_both_looks_say_the_whole_motion() -> None:
-    first, second = Knowing(3.0, 1.0).looks(slid(7.0))
-    torch.testing.assert_close(first[0].mean() * 2, torch.tensor(6.0 / PIXELS))  # over u and v
-    torch.testing.assert_close(second[4].mean() * 2, torch.tensor(7.0 / PIXELS))
+def test_what_a_size_lacks_to_whole_cells_is_filled_up_and_not_told() -> None:
+    network = Knowing(0.75, 0.5, 0.25)
+    found = network(slid(4.0, size=(57, 90)))
+    assert [images.shape[2:] for images in network.seen] == [(16, 24), (32, 48), (64, 96)]
+    torch.testing.assert_close(found, flow(4.25, 0, (15, 23)))
+
+
+def test_every_look_says_the_whole_motion() -> None:
+    looks = Knowing(0.75, 0.5, 0.25).looks(slid(4.0))
+    for fields, so_far in zip(looks, (3.0, 4.0, 4.25), strict=True):
+        for field in fields:
+            torch.testing.assert_close(field, flow(so_far, 0, (field.shape[2], field.shape[3])))
 
 
 def test_halves_stop_where_pixels_are_counted(tmp_path: Path) -> None:
     manifest = find("flownets-pico")
     checkpoint = tmp_path / "weights.pt"
-    torch.save(randomise(VARIANTS["s-pico"]()).state_dict(), checkpoint)
+    torch.save(randomise(VARIANTS["pyramid-pico"]()).state_dict(), checkpoint)
     body = typed(export_body(manifest, checkpoint), "fp16")
     samples = [node for node in body.graph.node if node.op_type == "GridSample"]
     assert samples
