@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from engines.types import Array
 from engines.world import ACTIONS
 
 PLAN = Plan(steps=120, batch=4, lr=2e-3, warmup=10, ema=0.9, workers=0, log_every=60, evaluate_every=1000)
+# Not smaller: where a map of 1 x 1 is halved, the CPU's bf16 gives gradients of 1e20 and more for the convolution.
+_PAIR = 128, 192
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +50,7 @@ class FewPairs:
     """The same four pairs, over and over."""
 
     def __init__(self) -> None:
-        chairs = Chairs(1, (64, 128), Motions(2, 2, 6), shapes=3)
+        chairs = Chairs(1, _PAIR, Motions(2, 2, 6), shapes=3)
         self._pairs = [chairs.pair(number) for number in range(4)]
 
     def batch(self, _step: int, count: int) -> list[FlowPair]:
@@ -58,8 +61,8 @@ class FewPairs:
 
 
 def test_flow_of_a_few_pairs_is_learnt_by_heart(tmp_path: Path) -> None:
-    task = FlowTask(smaller("flownets-pico", (64, 128)), FewPairs())
-    figures = fit(task, PLAN, tmp_path)
+    task = FlowTask(smaller("flownets-pico", _PAIR), FewPairs())
+    figures = fit(task, replace(PLAN, steps=200), tmp_path)
     assert figures is not None
     assert figures["same"] < 0.35 * figures["same_still"]
 
