@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import onnx
 import pytest
 import torch
 import torchnets
+from scratch import scratch
 from torch import nn
 
 from engines.build.export import export_body
@@ -35,14 +37,14 @@ class Exported:
 
 
 @pytest.fixture(scope="module", params=["nano", "s"])
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    folder = tmp_path_factory.mktemp(request.param)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
     network = torchnets.network(request.param)
-    checkpoint = torchnets.checkpoint(folder / "w.pth", network)
     told: list[str] = []
-    model = export_body(torchnets.manifest(request.param, size=SIZE), checkpoint, told.append)
-    onnx.save(model, folder / "body.onnx")
-    return Exported(network, checkpoint, folder / "body.onnx", model, told)
+    with scratch(tmp_path_factory, request.param) as folder:
+        checkpoint = torchnets.checkpoint(folder / "w.pth", network)
+        model = export_body(torchnets.manifest(request.param, size=SIZE), checkpoint, told.append)
+        onnx.save(model, folder / "body.onnx")
+        yield Exported(network, checkpoint, folder / "body.onnx", model, told)
 
 
 def images(rows: int) -> Float:

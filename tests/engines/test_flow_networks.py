@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import clipnets
@@ -10,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from clipnets import Exported, noise, randomise
+from scratch import scratch
 from torch import Tensor
 
 from engines.build.export import export_body
@@ -25,10 +27,11 @@ SIZE = (70, 101)  # no multiple of anything: what was doubled is cropped at ever
 
 
 @pytest.fixture(scope="module", params=["s", "c", "pyramid-pico"])  # where a normalisation was, it is folded
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
     pair = noise(clipnets.ROWS, 6, *SIZE)
-    path = tmp_path_factory.mktemp(request.param) / "flownet.onnx"
-    return clipnets.export(randomise(VARIANTS[request.param]()), {"pair": pair}, ("flow",), path)
+    with scratch(tmp_path_factory, request.param) as folder:
+        network = randomise(VARIANTS[request.param]())
+        yield clipnets.export(network, {"pair": pair}, ("flow",), folder / "flownet.onnx")
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])

@@ -11,6 +11,7 @@ import pytest
 import rcnnnets
 import torch
 from onnx import numpy_helper
+from scratch import scratch
 
 from engines.build import open_builder
 from engines.build.base import GraphPrecision, Material, Operators, Order, Profile, Recipe, silent
@@ -33,11 +34,11 @@ FEW = 0.1  # of the objects may be others in halves, where two are about as good
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Material:
-    folder = tmp_path_factory.mktemp("mask-rcnn")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Material]:
     torch.set_num_threads(2)
-    weights = rcnnnets.checkpoint(folder / "w.pth", rcnnnets.network())
-    return material(rcnnnets.manifest(), weights, folder / "graphs")
+    with scratch(tmp_path_factory, "mask-rcnn") as folder:
+        weights = rcnnnets.checkpoint(folder / "w.pth", rcnnnets.network())
+        yield material(rcnnnets.manifest(), weights, folder / "graphs")
 
 
 @pytest.fixture(scope="module")

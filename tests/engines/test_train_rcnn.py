@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 import painted
 import pytest
 import torch
+from scratch import scratch
 
 from engines.boxes import iou
 from engines.build.base import Material, Operators, Recipe
@@ -54,13 +55,13 @@ class Learnt:
 
 
 @pytest.fixture(scope="module")
-def learnt(tmp_path_factory: pytest.TempPathFactory) -> Learnt:
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Learnt]:
     """A Mask R-CNN that has seen three images, fifty times."""
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("mask-rcnn")
-    figures = fit(segmentation(), plan(STEPS), folder)
-    assert figures is not None
-    return Learnt(figures, folder / WEIGHTS)
+    with scratch(tmp_path_factory, "mask-rcnn") as folder:
+        figures = fit(segmentation(), plan(STEPS), folder)
+        assert figures is not None
+        yield Learnt(figures, folder / WEIGHTS)
 
 
 def test_a_mask_rcnn_learns_a_few_images_by_heart(learnt: Learnt) -> None:
@@ -133,8 +134,9 @@ def test_a_retinanet_learns(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def bench(learnt: Learnt, tmp_path_factory: pytest.TempPathFactory) -> Material:
-    return material(painted.manifest("mask-rcnn"), learnt.weights, tmp_path_factory.mktemp("graphs"))
+def bench(learnt: Learnt, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Material]:
+    with scratch(tmp_path_factory, "graphs") as folder:
+        yield material(painted.manifest("mask-rcnn"), learnt.weights, folder)
 
 
 @pytest.fixture(scope="module")

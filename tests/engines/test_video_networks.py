@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import clipnets
 import pytest
@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from clipnets import Exported, noise, randomise
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scratch import scratch
 from torch import Tensor, nn
 
 from engines.networks import build_network, find_family
@@ -56,12 +57,12 @@ def apart(one: Tensor, other: Tensor) -> float:
 
 
 @pytest.fixture(scope="module", params=EXPORTED)
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
     make, shapes = EXPORTED[request.param]
     inputs = {name: noise(clipnets.ROWS, *shape) for name, shape in shapes.items()}
     outputs = ("spatial", "temporal") if len(shapes) == 2 else ("logits",)
-    path = tmp_path_factory.mktemp(request.param) / f"{request.param}.onnx"
-    return clipnets.export(randomise(make()), inputs, outputs, path)
+    with scratch(tmp_path_factory, request.param) as folder:
+        yield clipnets.export(randomise(make()), inputs, outputs, folder / f"{request.param}.onnx")
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])

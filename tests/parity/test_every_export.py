@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torchnets
+from scratch import scratch
 from torch import nn
 
 from engines.build.base import GraphPrecision, Layout, Material, Order, Profile, Recipe, silent
@@ -42,12 +44,12 @@ class Exported:
 
 
 @pytest.fixture(scope="module", params=HERE)
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    folder = tmp_path_factory.mktemp(request.param)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
     manifest, network = _random(request.param)
     told = manifest.weights.checkpoint
     save = torchnets.checkpoint if told is not None and told.key else anchornets.checkpoint
-    return Exported(manifest, material(manifest, save(folder / "w.pth", network), folder / "graphs"))
+    with scratch(tmp_path_factory, request.param) as folder:
+        yield Exported(manifest, material(manifest, save(folder / "w.pth", network), folder / "graphs"))
 
 
 def _random(name: str) -> tuple[Manifest, nn.Module]:
