@@ -92,7 +92,7 @@ class Fleet:
         observer: Observer,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self.failures: dict[str, SourceError] = {}  # recorded sources that failed
+        self.failures: dict[str, SourceError] = {}  # of the recorded sources that are there
         self._crew, self._batcher, self._changed, self._buffers = crew, batcher, changed, buffers
         self._observer, self._clock = observer, clock
         self._posts: dict[str, _Post] = {}
@@ -129,6 +129,7 @@ class Fleet:
         with self._lock:
             self._check_open()
             self._relieve(name, reason)
+            self.failures.pop(name, None)
             self._posts[name] = self._post(camera)
             self._batcher.add(name, self._posts[name].intake)
             if self._started:
@@ -139,6 +140,7 @@ class Fleet:
         with self._lock:
             self._find(name)
             self._relieve(name, "removed")
+            self.failures.pop(name, None)
             del self._posts[name]
             self._batcher.remove(name)
             self._let_go_of_old()

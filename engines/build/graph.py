@@ -13,7 +13,7 @@ import onnx
 from engines.build.base import Material, Operators, Recipe, Tell, silent
 from engines.build.files import alone, on_disk, write_whole
 from engines.build.graphs import Origin, graphs_dir, save, whole
-from engines.errors import BuildError, ModelError
+from engines.errors import BuildError, ModelError, RuntimeUnavailable
 from engines.feeds import feed_of
 from engines.manifest import Manifest
 from engines.outputs import UNCOUNTED
@@ -123,7 +123,7 @@ def load_body(
 ) -> onnx.ModelProto:
     """Read an ONNX file, or export a checkpoint, for batches of any size; once, as every recipe starts with it.
 
-    Raises ModelError, BuildError, WeightsError.
+    Raises ModelError, BuildError, WeightsError, and RuntimeUnavailable where a checkpoint cannot be read at all.
     """
     source = _source_digest(manifest, weights)
     recipe = Recipe(operators=operators)
@@ -140,8 +140,13 @@ _BODIES: dict[Operators, str] = {"portable": "body", "native": "native"}  # what
 
 def _body(manifest: Manifest, weights: Path, tell: Tell, operators: Operators) -> onnx.ModelProto:
     if weights.suffix != ".onnx":
-        from engines.build.export import export_body  # torch
-
+        try:
+            from engines.build.export import export_body  # torch
+        except ImportError as error:
+            raise RuntimeUnavailable(
+                f"{weights} is a checkpoint, which cannot be read here ({error}): pip install 'streamer[build]', or "
+                "give an .onnx file"
+            ) from error
         return export_body(manifest, weights, tell, operators)
     from engines.build.stored import widened
 

@@ -53,7 +53,7 @@ def usable(prefer: Sequence[str] = ()) -> list[str]:
     Raises RuntimeUnavailable when none of them is, or one is not known.
     """
     wanted = list(prefer or BACKENDS)
-    lines = [_known(name).install for name in wanted]
+    lines = [find_backend(name).install for name in wanted]
     installed = available()
     found = [name for name in wanted if name in installed]
     if not found:
@@ -79,7 +79,7 @@ def open_runtime(name: str, path: Path, options: RuntimeOptions) -> Runtime:
 
 
 def _installed(name: str) -> Backend:
-    backend = _known(name)
+    backend = find_backend(name)
     if not find_spec(backend.package):
         raise RuntimeUnavailable(f"runtime {name} is not installed: {backend.install}")
     return backend
@@ -97,7 +97,8 @@ def _function(name: str, where: str) -> Callable[..., Any]:
     return found
 
 
-def _known(name: str) -> Backend:
+def find_backend(name: str) -> Backend:
+    """Find a backend, installed or not. Raises RuntimeUnavailable for a name that is none."""
     if name in BACKENDS:
         return BACKENDS[name]
     close = difflib.get_close_matches(name, BACKENDS, n=1)

@@ -276,7 +276,7 @@ class _Compiled:
 
     def settle(self) -> None:
         """Wait for every batch that is under way."""
-        for lane in self._lanes:
+        for lane in tuple(self._lanes):  # another thread may be at its next turn
             lane.settle()
 
 

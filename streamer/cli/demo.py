@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -40,7 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("demo-results"), metavar="DIR", help="default: %(default)s")
     parser.add_argument(
-        "--redis", default="redis://localhost:6379/0", metavar="URL", help="used when it answers; else one is embedded"
+        "--redis",
+        default=os.environ.get("REDIS_URL", "redis://localhost:6379/0"),
+        metavar="URL",
+        help="used when it answers, else one is embedded (default: $REDIS_URL, or redis://localhost:6379/0)",
     )
     parser.add_argument("--keep", action="store_true", help="keep an embedded Redis running until Ctrl-C")
     add_model(parser, _MODEL)
@@ -57,6 +61,8 @@ def demo(args: argparse.Namespace) -> int:
         note(f"{what}, at its own speed, into {_whose(embedded)} Redis at {redact(url)}")
         outcome = stream(settings, runner, hosting("demo", "replace"))
         _report(show.name, url, args.out)
+        if embedded and not args.keep:
+            note("the embedded Redis ends here, and what is in it; --keep leaves it running")
         if embedded and args.keep and runner.signal is None:
             stdout.print(f"The embedded Redis stays until Ctrl-C; look around: redis-cli -u {url}", soft_wrap=True)
             runner.wait()

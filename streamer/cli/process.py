@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -13,7 +14,7 @@ from pathlib import Path
 from engines.load import Upkeep
 from engines.manifest import config_dir
 from streamer import build, config
-from streamer.cli import DONE, FAILED, INTERRUPTED, WRONG_INPUT, complain
+from streamer.cli import DONE, FAILED, INTERRUPTED, TERMINATED, WRONG_INPUT, complain
 from streamer.cli.console import fetching, note
 from streamer.cli.onemodel import add_model, only
 from streamer.cli.run import add_overrides
@@ -106,7 +107,7 @@ def process(args: argparse.Namespace) -> int:
         codes = [work.run(job) for job in jobs]
     if runner.signal is not None:
         note("stopped; the same command with --resume goes on from here")
-        return INTERRUPTED
+        return TERMINATED if runner.signal is signal.SIGTERM else INTERRUPTED
     return next((code for code in (FAILED, WRONG_INPUT) if code in codes), DONE)
 
 
@@ -122,6 +123,8 @@ def _plan(args: argparse.Namespace) -> list[Job]:
     for name, count in Counter(job.name for job in jobs).items():
         if count > 1:
             raise InputError(f"{count} of the videos would be written to {args.out / name}.jsonl; process them apart")
+    if args.out.exists() and not args.out.is_dir():
+        raise InputError(f"{args.out} is no folder; give another --out")
     for job in jobs:
         if not _is_text(job.video):
             raise InputError(f"the name {job.video!r} cannot be written as text; rename the file")

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from engines.errors import RuntimeUnavailable
+from engines.runtimes import find_backend
 from engines.runtimes.base import Precision
 from engines.yamlsource import Document, dotted
 from streamer.config.node import Node
@@ -99,6 +101,16 @@ class Runtime(Strict):
     precision: Precision = "auto"
     threads: Annotated[int, Field(gt=0)] | None = None
     torch_compile: bool = False  # of PyTorch alone
+
+    @field_validator("prefer")
+    @classmethod
+    def _are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            for name in names:
+                find_backend(name)
+        except RuntimeUnavailable as error:
+            raise ValueError(str(error)) from error
+        return names
 
 
 class Limits(Strict):

@@ -70,6 +70,7 @@ def test_an_unset_variable_without_default_names_its_line() -> None:
         ("rtsp://10", "rtps://10", 2, ["cameras.gate.url", "rtsp"]),
         ("nodes: [yolo]", "nodes: [yola]", 7, ["publish", "'yola' is no node", "did you mean 'yolo'?"]),
         ("precision: fp32", "precision: fp23", 8, ["runtime.precision"]),
+        ("[openvino]", "[openvimo]", 8, ["runtime.prefer", "'openvimo'", "did you mean 'openvino'?"]),
         ("runtime:", "runtimes:", 8, ["runtimes", "did you mean 'runtime'?"]),
         ("  gate: ", "  'g te': ", 2, ["cameras.g te", "is not a name"]),
         ("  yolo: ", "  total: ", 5, ["nodes.total"]),

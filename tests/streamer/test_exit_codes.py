@@ -57,6 +57,7 @@ BUILD = "models build ./bright.yaml"
         "models compare ./bright.yaml --weights garbage.onnx --runtime onnxruntime --frames 1",
         "run no.yaml",
         "process no.mp4 --out out",
+        "process a.png --out t.json",
         "check no.yaml",
         "watch --redis nonsense://",
     ],
@@ -66,6 +67,17 @@ def test_wrong_input_is_2_with_one_sentence(command: str, capsys: pytest.Capture
     assert main(command.split()) == WRONG_INPUT
     complaints = [line for line in capsys.readouterr().err.splitlines() if line.startswith("streamer: ")]
     assert len(complaints) == 1
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_checkpoint_is_2_where_nothing_can_read_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("bright.pth").write_bytes(b"a checkpoint")
+    monkeypatch.setitem(sys.modules, "torch", None)  # as where it is not installed
+    monkeypatch.delitem(sys.modules, "engines.build.export", raising=False)
+    assert main([*BUILD.split(), "--weights", "bright.pth"]) == WRONG_INPUT
+    assert "pip install 'streamer[build]'" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("folder")
@@ -131,6 +143,18 @@ def test_a_run_that_sigterm_drains_is_0(folder: Path) -> None:
     eventually(lambda: out.exists() and out.stat().st_size > 1000, "some results")
     job.send_signal(signal.SIGTERM)
     assert job.wait(timeout=20) == DONE
+
+
+def test_a_signal_ends_recorded_video_with_its_number(folder: Path) -> None:
+    (folder / "p.yaml").write_text("nodes: {spots: {kind: detect, model: ./bright.yaml}}")
+    command = ["process", "synthetic://?frames=1000000", "--pipeline", "p.yaml", "--out", "out"]
+    for number, code in ((signal.SIGTERM, TERMINATED), (signal.SIGINT, INTERRUPTED)):
+        job = subprocess.Popen([sys.executable, "-m", "streamer", *command, "--overwrite"])
+        out = folder / "out" / "video.jsonl"
+        eventually(lambda: out.exists() and out.stat().st_size > 1000, "some results")  # noqa: B023 - called at once
+        job.send_signal(number)
+        assert job.wait(timeout=20) == code
+        out.unlink()
 
 
 def _start(*words: str) -> subprocess.Popen[bytes]:

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from redisworld import eventually
 from worlds import Brightness, ManualClock, counting, raw
 
 from streamer import events
-from streamer.errors import InputError
+from streamer.errors import InputError, SourceUnusable
 from streamer.intake import Admission
 from streamer.pipeline import Limits, Pipeline
 from streamer.sinks.base import Sink
@@ -196,6 +197,32 @@ def test_a_live_pipeline_outlives_its_last_camera() -> None:
         pipeline.remove("gate")
         pipeline.add(Endless("yard"))
         watched.wait_for(lambda: watched.seqs("yard"))
+
+
+@dataclass
+class Absent:
+    """A recording that is not there."""
+
+    camera: str
+    live: bool = False
+
+    @contextmanager
+    def open(self) -> Iterator[Iterator[RawFrame]]:
+        raise SourceUnusable(f"{self.camera}.mp4 does not exist")
+        yield iter(())
+
+
+def test_what_failed_is_told_only_of_cameras_that_are_there() -> None:
+    watched = Watched()
+    pipeline = built([Endless("gate")], watched)
+    with running(pipeline):
+        for name in ("taken-out", "put-right", "left"):
+            pipeline.add(Absent(name))
+            watched.wait_for(lambda: "failed" in watched.states(name))  # noqa: B023 - called at once
+        eventually(lambda: len(pipeline.failures) == 3, "the last one's failure")
+        pipeline.remove("taken-out")
+        pipeline.add(Endless("put-right"))
+        assert pipeline.failures.keys() == {"left"}
 
 
 def test_what_cannot_be_changed_is_said_in_a_sentence() -> None:
