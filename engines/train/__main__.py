@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 import cv2
+import torch
 from torch import nn
 
 from engines.errors import EngineError
@@ -29,7 +31,7 @@ from engines.train.record import BEGUN, RECORD, Begun, Record
 from engines.train.task import Subject
 from engines.train.tasks import open_task, plan_for
 
-_WRONG, _STOPPED = 2, 3  # exit codes
+_WRONG, _STOPPED, _INTERRUPTED = 2, 3, 130  # exit codes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,10 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EngineError as error:
         sys.stderr.write(f"{error}\n")
         return _WRONG
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: what was saved last is there, go on with --resume\n")
+        return _INTERRUPTED
 
 
 def _train(manifest: Manifest, told: argparse.Namespace) -> int:
     plan = _plan(manifest, told)
+    _check_device(plan.device)
     there = (told.out / CHECKPOINT).exists()
     if there and not told.resume:
         raise TrainingError(f"{told.out} holds a training already: go on with --resume, or name another folder")
@@ -56,10 +62,14 @@ def _train(manifest: Manifest, told: argparse.Namespace) -> int:
     begun = _goes_on(told.out) if there else _begin(task.model, told)
     with _stopping() as stop:
         figures = fit(task, plan, told.out, _tell, stop)
+        asked = stop(plan.steps)
     if figures is None:
         _tell(f"stopped: go on with --resume, for {told.out / CHECKPOINT} holds all that was learnt")
         return _STOPPED
     record.write([_record(manifest, told, plan, begun, figures)], told.out / RECORD)
+    if asked:
+        _tell(f"stopped: all is learnt, and --export makes a model of what is in {told.out}")
+        return _STOPPED
     export(manifest, told.out, _tell)
     return 0
 
@@ -77,7 +87,10 @@ def _begin(network: nn.Module, told: argparse.Namespace) -> Begun:
         commands=tuple(line for each in earlier for line in each.commands),
         seconds=sum(each.seconds for each in earlier),
     )
-    told.out.mkdir(parents=True, exist_ok=True)
+    try:
+        told.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"{told.out} cannot be made a folder ({error.strerror}): name another --out") from error
     record.write([begun], told.out / BEGUN)
     return begun
 
@@ -117,9 +130,11 @@ def _record(
 def _stopping() -> Iterator[Callable[[int], bool]]:
     """Give what tells after a step whether Ctrl-C or SIGTERM came: a step that is begun is finished."""
     came: list[int] = []
+    words = b"stopping after this step; ask again to stop at once\n"
 
     def note(number: int, _frame: FrameType | None) -> None:
         came.append(number)
+        os.write(2, words)  # a handler may interrupt a print, which another one would break
         signal.signal(number, before[signal.Signals(number)])  # whoever asks twice does not want to wait
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -135,6 +150,15 @@ def _plan(manifest: Manifest, told: argparse.Namespace) -> Plan:
     wanted = {each.name: getattr(told, each.name) for each in fields(Plan) if hasattr(told, each.name)}
     wanted["size"] = None if told.size is None else tuple(told.size)
     return replace(plan_for(manifest), **{name: value for name, value in wanted.items() if value is not None})
+
+
+def _check_device(name: str) -> None:
+    """Try a device before anything is made. Raises TrainingError."""
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:  # the second where torch was built without it
+        reason = str(error).partition("\n")[0].strip(" .")
+        raise TrainingError(f"--device {name} cannot be used here ({reason}): say cpu, or one that is there") from error
 
 
 def _tell(sentence: str) -> None:

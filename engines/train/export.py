@@ -34,7 +34,7 @@ def export(manifest: Manifest, out: Path, tell: Tell = silent) -> Manifest:
     told = made.model_dump(mode="json", exclude_defaults=True)
     text = yaml.safe_dump(told, sort_keys=False, allow_unicode=True, width=_DIGITS, default_flow_style=None)
     write_whole(out / MANIFEST, text.encode())
-    tell(f"{out / MANIFEST} is ready: give its path as a model, or add it with streamer models add")
+    tell(f"{out / MANIFEST} is ready: give its path as a model")
     return read(out / MANIFEST)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
@@ -16,6 +17,10 @@ _DATA = (
     "world (the default); for detectors coco:ANNOTATIONS.json,IMAGES, and two more to be measured by; for flow flo:DIR"
     "; for actions clips:DIR, with a folder for each label"
 )
+_COUNTS = {  # and how many they are at least
+    "steps": 1, "batch": 1, "warmup": 0, "seed": 0, "workers": 0, "log-every": 1, "evaluate-every": 1, "save-every": 1
+}  # fmt: skip
+_NUMBERS = {"lr": math.inf, "floor": 1.0, "weight-decay": math.inf, "ema": 1.0, "clip": math.inf}  # and their most
 _EXAMPLE = "python -m engines.train yolox-nano --data coco:annotations/train.json,images --out runs/mine"
 
 
@@ -34,14 +39,37 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="of forward passes")
     parser.add_argument("--optimiser", choices=get_args(Optimiser))
     parser.add_argument("--device", help="cpu, cuda, cuda:1")
-    for name in ("steps", "batch", "warmup", "seed", "workers", "log-every", "evaluate-every", "save-every"):
-        parser.add_argument(f"--{name}", type=int, metavar="N")
+    for name, least in _COUNTS.items():
+        parser.add_argument(f"--{name}", type=_count(least), metavar="N")
     parser.add_argument(
-        "--size", type=int, nargs=2, metavar=("H", "W"), help="of images while it learns (default: as it is served)"
+        "--size",
+        type=_count(1),
+        nargs=2,
+        metavar=("H", "W"),
+        help="of images while it learns (default: as it is served)",
     )
-    for name in ("lr", "floor", "weight-decay", "ema", "clip"):
-        parser.add_argument(f"--{name}", type=float, metavar="X")
+    for name, most in _NUMBERS.items():
+        parser.add_argument(f"--{name}", type=_number(most), metavar="X")
     return parser
+
+
+def _count(least: int) -> Callable[[str], int]:
+    def count(text: str) -> int:
+        if not text.lstrip("-").isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
+        return int(text)
+
+    return count
+
+
+def _number(most: float) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        value = float(text)  # argparse has words for what is none
+        if not (math.isfinite(value) and 0 <= value <= most):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {'from 0 on' if most > 1 else 'between 0 and 1'}")
+        return value
+
+    return number
 
 
 def begun_with(told: argparse.Namespace) -> list[str]:

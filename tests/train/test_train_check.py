@@ -145,6 +145,59 @@ def test_one_that_is_stopped_goes_on_to_the_same_end(trained: Path, tmp_path: Pa
     assert (tmp_path / "toy" / WEIGHTS).read_bytes() == (trained / WEIGHTS).read_bytes()
 
 
+def test_one_that_is_stopped_when_all_is_learnt_is_exported_later(tmp_path: Path) -> None:
+    """SIGTERM comes with its only line, the last figures."""
+    out = tmp_path / "toy"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("engines.train.data.world.HELD_OUT", 2)
+        patched.setattr("engines.train.__main__._tell", Terminates(1))
+        assert main(["yolox-pico", "--out", str(out), *QUICK]) == 3
+    assert (out / WEIGHTS).is_file()
+    assert not (out / "model.yaml").exists()
+    assert main(["yolox-pico", "--out", str(out), "--export"]) == 0
+    assert read(out / "model.yaml").weights.file.file == "model.onnx"
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        (["--steps", "0"], "'0' is no whole number from 1 on"),
+        (["--batch", "-1"], "'-1' is no whole number from 1 on"),
+        (["--workers", "-1"], "'-1' is no whole number from 0 on"),
+        (["--seed", "half"], "'half' is no whole number from 0 on"),
+        (["--size", "0", "64"], "'0' is no whole number from 1 on"),
+        (["--lr", "nan"], "'nan' is not from 0 on"),
+        (["--floor", "2"], "'2' is not between 0 and 1"),
+        (["--ema", "x"], "invalid"),
+    ],
+)
+def test_a_number_that_cannot_be_meant_is_refused(
+    told: list[str], why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["yolox-pico", "--out", str(tmp_path / "toy"), *told])
+    assert ended.value.code == 2
+    assert why in capsys.readouterr().err
+    assert not (tmp_path / "toy").exists()
+
+
+@pytest.mark.parametrize("device", ["lamp", "cuda:99"])
+def test_a_device_that_is_not_there_is_told_before_anything_is_made(
+    device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["yolox-pico", "--out", str(tmp_path / "toy"), "--device", device]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"--device {device} cannot be used here (")
+    assert told.count("\n") == 1
+    assert not (tmp_path / "toy").exists()
+
+
+def test_a_file_is_no_folder_to_train_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "toy").write_text("something else")
+    assert main(["yolox-pico", "--out", str(tmp_path / "toy")]) == 2
+    assert "cannot be made a folder (File exists): name another --out" in capsys.readouterr().err
+
+
 class Terminates:
     """End this process, as a service's manager would, once it has told so much."""
 
