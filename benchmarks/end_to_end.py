@@ -1,6 +1,6 @@
 """How close the whole streamer comes to what the decoder and the engine can do, and to what one would write by hand.
 
-    python benchmarks/end_to_end.py [VIDEO] [--rounds 3] [--frames 400]
+    python benchmarks/end_to_end.py [VIDEO] [--rounds 3]
 
 Everything is measured in turn, round after round in one process, because shared machines drift; what counts are the
 ratios, of medians. The ideal is what this machine could do if it did nothing but decode and run the engine:
@@ -149,6 +149,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     video = args.video or sample_clip()
+    if not video.is_file():
+        parser.error(f"there is no file {video}")
 
     detect = PlainDetector(MODEL)
     cores = len(os.sched_getaffinity(0))

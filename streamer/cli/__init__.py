@@ -142,7 +142,7 @@ def _explain(error: Exception) -> int:
         return FAILED
     if notes := getattr(error, "__notes__", None):  # it came up in somebody's own node, and says which
         place = traceback.extract_tb(error.__traceback__)[-1]
-        complain(f"{notes[0]}: {logs.named(error)} ({place.filename}:{place.lineno}); --debug shows all of it", error)
+        complain(f"{notes[0]}: {logs.plain(error)} ({place.filename}:{place.lineno}); --debug shows all of it", error)
     else:
         complain(f"internal error: {logs.named(error)}; run again with --debug and report what it shows", error)
     return FAILED

@@ -8,10 +8,10 @@ import threading
 from typing import Literal, TextIO, get_args
 
 from streamer.logs.limit import RateLimit
-from streamer.logs.lines import Json, Text, hide, local_time, named, syslog_level, told, traced
+from streamer.logs.lines import Json, Text, hide, local_time, named, plain, syslog_level, told, traced
 from streamer.logs.others import hear_glib, hear_python, under_journald
 
-__all__ = ["FORMS", "Form", "Reporter", "configure", "hear_glib", "hide", "named", "read_by_people", "usual"]
+__all__ = ["FORMS", "Form", "Reporter", "configure", "hear_glib", "hide", "named", "plain", "read_by_people", "usual"]
 
 Form = Literal["text", "json"]
 FORMS: tuple[Form, ...] = get_args(Form)

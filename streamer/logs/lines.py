@@ -75,9 +75,13 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 def named(error: BaseException) -> str:
     """Write out an error in one line, with its notes: ``ZeroDivisionError: division by zero (in node fall)``."""
+    return plain(error) + "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+
+
+def plain(error: BaseException) -> str:
+    """Write out an error in one line, without its notes."""
     text = " ".join(str(error).split())
-    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-    return (f"{type(error).__name__}: {text}" if text else type(error).__name__) + notes
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _place(error: BaseException) -> str:

@@ -27,6 +27,7 @@ from streamer.types import RawFrame
 
 log = logging.getLogger(__name__)
 
+_MENDED = "%s: data is damaged in %d of %d frames or more, whose pictures the decoder has mended as it could"
 _CLOCKLESS = frozenset({"mpjpeg", "mjpeg", "h264", "hevc", "m4v"})  # containers whose time stamps FFmpeg makes up
 _OF_TRANSPORT_STREAMS = frozenset({"http", "https", "srt", "tcp", "udp"})
 _TEXT_ART = frozenset({"tty", "bin", "xbin", "adf", "idf"})  # to FFmpeg any text is a video of a terminal
@@ -246,6 +247,7 @@ class _Session:
         resized = self._size not in (None, size)
         self._size = size
         self._tally.frames += 1
+        self._tally.mended += frame.is_corrupt
         self._tally.end = (frame.time or 0.0) + self._step
         pixels = partial(to_rgb, frame, self._source.options.size)
         return RawFrame(pts, pixels, self._captured_at(frame), breaks=breaks or resized)
@@ -259,6 +261,8 @@ class _Session:
             return
         if not tally.frames:
             raise SourceUnusable(f"{shown} holds no frames that can be decoded; check that it plays")
+        if tally.mended:
+            log.warning(_MENDED, self._source.camera, tally.mended, tally.frames)
         lost = tally.lost(self._container, self._stream, self._step)
         if lost and self._source.address.scheme != "file":
             raise SourceError(f"{shown} broke off: {lost} frames did not come; check the network and try again")

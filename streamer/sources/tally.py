@@ -22,6 +22,7 @@ class Tally:
     undecodable: int = 0  # packets that the decoder refused
     unreadable: int = 0  # reads that failed
     frames: int = 0
+    mended: int = 0  # of them: parts were damaged, and the decoder has put in what was there before
     end: float = 0.0  # the container's time at the end of the last frame, seconds
 
     def count(self, packet: av.Packet[av.VideoStream]) -> None:

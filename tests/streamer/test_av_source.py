@@ -311,6 +311,21 @@ def test_no_false_alarm(name: str, tmp_path: Path) -> None:
     assert events == []
 
 
+def test_pictures_that_the_decoder_has_mended_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "a.mp4", Clip(30, size=(320, 240)))
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][10]
+    damaged = bytearray(path.read_bytes())
+    assert packet.pos is not None
+    middle = packet.pos + packet.size // 2
+    damaged[middle : middle + 40] = bytes([85]) * 40
+    path.write_bytes(damaged)
+    frames, events = read(path)
+    assert len(frames) == 30
+    assert events == []
+    assert "data is damaged in 1 of 30 frames or more" in caplog.text
+
+
 def test_a_live_source_tells_at_once_what_it_could_not_decode(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mkv", Clip(30, codec="mjpeg", pix_fmt="yuvj420p", options={}))
     with av.open(str(path)) as container:

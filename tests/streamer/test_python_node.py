@@ -327,6 +327,7 @@ def test_what_goes_wrong_in_ones_own_code_is_said_with_its_place(
     said = capsys.readouterr().err
     assert "in node mine: Own, frame 0 of camera a: KeyError: 'no'" in said
     assert "own.py:3)" in said
+    assert said.count("in node mine") == 1
     assert "internal error" not in said
 
 
