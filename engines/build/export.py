@@ -21,7 +21,7 @@ from engines.manifest import Manifest
 from engines.networks import find_family, served_form
 from engines.networks.blocks import fold_norms
 from engines.networks.checkpoint import open_network
-from engines.networks.roi import Exact, Inexact
+from engines.networks.exact import Exact, Inexact
 from engines.networks.served import Feeding, example, in_tuple
 from engines.runtimes.pytorch import quiet
 from engines.types import Array, Float

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from engines.geometry import Size
+from engines.networks.exact import Exact
 from engines.networks.rcnn import MASK_BINS, MaskedRoiHeads
-from engines.networks.roi import SAMPLES, Exact, Placing
+from engines.networks.roi import SAMPLES, Placing
 
 
 class Lookup(Exact):

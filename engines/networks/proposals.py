@@ -13,7 +13,8 @@ from torch import Tensor
 
 from engines.anchors import level_anchors
 from engines.geometry import Size
-from engines.networks.roi import STRIDES, Exact
+from engines.networks.exact import Exact
+from engines.networks.roi import STRIDES
 from engines.networks.suppression import Suppress
 
 _RATIOS = (0.5, 1.0, 2.0)

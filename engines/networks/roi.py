@@ -16,6 +16,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
 from engines.geometry import Size
+from engines.networks.exact import Exact
 
 STRIDES = (4, 8, 16, 32)
 SAMPLES = 2  # of a bin, along each side
@@ -23,14 +24,6 @@ _CANONICAL = 224.0  # the side of a region that is looked up at stride 16
 _ROUNDING = 1e-6  # that torchvision adds to a level before it rounds it down
 _BETWEEN = 2  # rows from one level to the next
 _OUTSIDE = -3.0  # of the atlas, which reaches from -1 to 1
-
-
-class Exact(nn.Module):
-    """What counts pixels: it computes in float32, whatever is around it, for a half holds none beyond 512."""
-
-
-class Inexact(nn.Module):
-    """What may be a half although it is part of what is `Exact`."""
 
 
 def pack(levels: Sequence[Tensor]) -> Tensor:

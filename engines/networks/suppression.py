@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from engines.networks.roi import Exact, Inexact
+from engines.networks.exact import Exact, Inexact
 
 # Even: where a chain is longer, which a crowd of boxes of one object does not make, a box too many stays.
 ROUNDS = 16

@@ -15,10 +15,11 @@ from engines.build.base import Operators
 from engines.geometry import Size
 from engines.manifest import Manifest
 from engines.networks import Family, Published
+from engines.networks.exact import Exact
 from engines.networks.native import NativeAlign, PaintFound
 from engines.networks.proposals import NEVER, Propose, Weights, clipped, moved, sizeable, take
 from engines.networks.rcnn import BOX_BINS, MASK_BINS, VARIANTS, MaskedRoiHeads, Rcnn, RoiHeads
-from engines.networks.roi import Exact, RoiAlign, pack
+from engines.networks.roi import RoiAlign, pack
 from engines.networks.suppression import Suppress
 from engines.outputs import RcnnDecoder
 
