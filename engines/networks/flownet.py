@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from engines.networks import Family, Published
 from engines.networks.correlation import DISPLACEMENTS, correlate
-from engines.networks.roi import Exact
+from engines.networks.exact import Exact
 
 PIXELS = 20.0  # of the input, to one unit of output
 _SLOPE = 0.1  # of what is below zero
 _REDIRECTED = 32  # channels of the first image beside the correlation
 _FLOW = 2
 _WIDE = 64  # channels of the first features
-_CELL = 16  # pixels: of the finest flow in a quarter of the size
+_HALVINGS = 3  # of images, before they are looked at first
+_CELL = 4 * 2**_HALVINGS  # pixels: of the finest flow that is found there
 
 Fields = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # flow at strides 4, 8, 16, 32 and 64
 
@@ -129,11 +130,11 @@ class FlowNetS(FlowNet):
 
 
 class FlowNetPyramid(FlowNetS):
-    """Look at both images in a quarter of their size, in half of it and in full: at what is left each time.
+    """Look at both images in an eighth of their size, and in twice that up to all of it: at what is left each time.
 
     For that the later image is brought back by what has been found: Ranjan and Black 2017, "SPyNet",
     https://arxiv.org/abs/1611.00850. It is the same weights that look: Hur and Roth 2019, "Iterative Residual
-    Refinement", https://arxiv.org/abs/1904.05290. To `looks`, sides are multiples of 16.
+    Refinement", https://arxiv.org/abs/1904.05290. To `looks`, sides are multiples of 32.
     """
 
     def __init__(self, conv: Conv, wide: int = _WIDE) -> None:
@@ -145,10 +146,12 @@ class FlowNetPyramid(FlowNetS):
         return found if found.shape[2:] == (rows, columns) else found[:, :, :rows, :columns]
 
     def looks(self, pair: Tensor) -> tuple[Fields, ...]:
-        half = _halved(pair)
-        quarter = _halved(half)
-        looks = [_times(4, self.fields(quarter))]
-        for images, shrunk in ((half, 2), (pair, 1)):
+        sizes = [pair]
+        for _ in range(_HALVINGS):
+            sizes.append(_halved(sizes[-1]))
+        looks = [_times(2**_HALVINGS, self.fields(sizes.pop()))]
+        while sizes:
+            shrunk, images = 2 ** (len(sizes) - 1), sizes.pop()
             # Each look learns from its own errors only: those before have theirs to learn from.
             found = looks[-1][0].detach()
             back = self.bring_back(images[:, 3:], _resized(found, images) / shrunk)
@@ -169,7 +172,7 @@ def _plus(fields: Fields, found: Tensor) -> Fields:
 
 
 def _filled(images: Tensor) -> Tensor:
-    """Go on beyond the last row and column, to sides that are cells of a quarter of the size."""
+    """Go on beyond the last row and column, to sides that the smallest size divides into cells."""
     below, beside = (-side % _CELL for side in images.shape[2:])
     return F.pad(images, (0, beside, 0, below), "replicate") if below or beside else images
 

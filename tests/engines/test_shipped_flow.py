@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,8 @@ from engines.world import Conditions
 
 _REAL = Path(__file__).resolve().parents[2] / "../shared/media/flow"
 _WORLDS = 6
+_APART = (0.1, 0.2, 0.4)  # seconds
+_MOST = {1.0: 0.40, 4.0: 0.17}  # of the motion, by how fast the camera pans
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +56,16 @@ def picture(path: Path) -> Image:
     return np.ascontiguousarray(found[..., ::-1], np.uint8)
 
 
-@pytest.mark.parametrize(("pan", "most"), [(1.0, 0.36), (4.0, 0.22)], ids=["as usual", "a camera that moves"])
-def test_it_is_better_than_farneback_and_much_better_than_nothing(opened: FlowModel, pan: float, most: float) -> None:
-    pairs: list[FlowPair] = held_out(_WORLDS, 0.2, Conditions(pan=pan))
-    error = mean_error(pairs, partial(estimate, opened))
-    assert error < mean_error(pairs, farneback)
-    assert error <= most * mean_error(pairs, nothing_moves)
+def test_of_the_worlds_motion_it_leaves_less_than_a_quarter(opened: FlowModel) -> None:
+    """Over 0.1 to 0.4 s, with a camera that hardly moves and with one that somebody carries, all taken together."""
+    left = moved = 0.0
+    for pan, seconds in itertools.product(_MOST, _APART):
+        pairs: list[FlowPair] = held_out(_WORLDS, seconds, Conditions(pan=pan))
+        error, still = mean_error(pairs, partial(estimate, opened)), mean_error(pairs, nothing_moves)
+        assert error < mean_error(pairs, farneback), (pan, seconds)
+        assert error <= _MOST[pan] * still, (pan, seconds)
+        left, moved = left + error, moved + still
+    assert left <= 0.25 * moved
 
 
 def test_the_networks_code_gives_what_its_graph_gives(opened: FlowModel) -> None:

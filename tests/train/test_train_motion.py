@@ -29,7 +29,6 @@ from engines.types import Array
 from engines.world import ACTIONS
 
 PLAN = Plan(steps=120, batch=4, lr=2e-3, warmup=10, ema=0.9, workers=0, log_every=60, evaluate_every=1000)
-# Not smaller: where a map of 1 x 1 is halved, the CPU's bf16 gives gradients of 1e20 and more for the convolution.
 _PAIR = 128, 192
 
 
@@ -62,7 +61,8 @@ class FewPairs:
 
 def test_flow_of_a_few_pairs_is_learnt_by_heart(tmp_path: Path) -> None:
     task = FlowTask(smaller("flownets-pico", _PAIR), FewPairs())
-    figures = fit(task, replace(PLAN, steps=200), tmp_path)
+    # Not bf16: where a map of 1 x 1 is halved, as in an eighth of such pairs, the CPU's gradients are 1e20 and more.
+    figures = fit(task, replace(PLAN, steps=200, precision="fp32"), tmp_path)
     assert figures is not None
     assert figures["same"] < 0.35 * figures["same_still"]
 

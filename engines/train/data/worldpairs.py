@@ -42,7 +42,7 @@ class WorldPairs:
 
     def _make(self, number: int, place: int) -> World:
         rng = np.random.default_rng((self._seed, 23, number, place))
-        height = int(self._size[0] * rng.uniform(1.0, 2.2))
+        height = int(self._size[0] * rng.uniform(1.0, 1.8))
         width = max(self._size[1], height * 16 // 9)
         seed, objects = int(rng.integers(HELD_OUT)), int(rng.integers(6, 20))
         camera = Conditions(pan=math.exp(rng.uniform(0, math.log(_FASTEST))))
