@@ -104,14 +104,19 @@ def _pts_off(reel: Reel) -> float:
 
 
 def _rate(reel: Reel) -> float:
-    """Return how many seconds of capture time go by in one of the film; below 0 where it ever runs backwards."""
+    """Return how many seconds of capture time go by in one of the film; below 0 where it ever runs backwards.
+
+    A busy machine only ever makes frames late, so that the least late one of each half is what tells of the clock.
+    """
     messages = reel.all
     if len(messages) < 2:
         return math.nan
     if any(after.captured_at < before.captured_at for before, after in pairwise(messages)):
         return -1.0
-    frames = messages[-1].seq - messages[0].seq
-    return (messages[-1].captured_at - messages[0].captured_at) * reel.film.fps / frames
+    late = np.array([message.captured_at - message.seq / reel.film.fps for message in messages])
+    half = len(messages) // 2
+    apart = (messages[-1].seq - messages[0].seq + 1) / 2 / reel.film.fps
+    return float(1 + (late[half:].min() - late[:half].min()) / apart)
 
 
 def _strangeness(rate: float) -> float:

@@ -48,7 +48,7 @@ def test_all_is_right_and_nothing_is_left_in_redis(plan: run.Plan, redis_url: st
     before = set(connection.keys())
     said: list[str] = []
     report = run.selftest(plan, redis_url, said.append)
-    assert report.good, report.rows
+    assert report.good, [row for row in report.rows if row.verdict not in ("right", "told")]
     assert {row.what.partition(",")[0] for row in report.rows} >= {"decoder", "live"}
     assert len([row for row in report.rows if row.runtime == "onnxruntime" and row.figure == "IDF1"]) == 1
     assert set(connection.keys()) == before

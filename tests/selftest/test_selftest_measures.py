@@ -12,6 +12,7 @@ from engines.types import Flow
 from engines.world import ACTIONS, CLASSES
 from engines.world.truth import outlines
 from streamer.selftest.films import Film, Footage
+from streamer.selftest.liverows import _rate
 from streamer.selftest.measures import measure
 from streamer.selftest.reading import Reel
 from streamer.selftest.spans import spans
@@ -103,6 +104,32 @@ def test_nothing_published_is_no_figure(footage: Footages) -> None:
     empty = [Reel(each, (), {}) for each in footage]
     for how in ("boxes", "masks", "identity", "endpoint", "action"):
         assert np.isnan(measure(how, empty, "tracks"))
+
+
+# --- the clock ---
+
+
+def rate(footage: Footages, captured: Callable[[float], float]) -> float:
+    """Take the rate of a film whose frames, of so many seconds of it, are captured then."""
+    whole = reels(footage)[0]
+    told = [one.model_copy(update={"captured_at": 1.79e9 + captured(one.pts)}) for one in whole.all]
+    return _rate(replace(whole, all=tuple(told)))
+
+
+@pytest.mark.parametrize(
+    ("speed", "least", "most"), [(1.0, 0.999, 1.001), (0.5, 0.4, 0.6), (1.5, 1.4, 1.6), (0, -0.1, 0.1)]
+)
+def test_the_clocks_rate_is_found(footage: Footages, speed: float, least: float, most: float) -> None:
+    assert least < rate(footage, lambda t: speed * t) < most
+
+
+@pytest.mark.parametrize("begin", [0.0, 0.4, 0.8, 0.9])
+def test_a_machine_that_is_busy_for_a_moment_is_no_fault_of_the_clock(footage: Footages, begin: float) -> None:
+    """For nearly half of the film's length nothing is grabbed, and then all of it at once."""
+    seconds = footage[0].film.seconds
+    end = (begin + 0.45) * seconds
+    late = rate(footage, lambda t: max(t, end + 0.001 * t) if begin * seconds <= t < end else t)
+    assert 0.95 < late < 1.05
 
 
 # --- flow ---
