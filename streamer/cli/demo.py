@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from streamer.cli.console import fetching, note, stdout
 from streamer.cli.onemodel import add_model, only
 from streamer.cli.run import add_overrides, exit_code, hosting, stream
 from streamer.cli.signals import signals
+from streamer.cli.where import usual_redis
 from streamer.embedded import redis_or_embedded
 from streamer.errors import InputError
 from streamer.urls import redact
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("demo-results"), metavar="DIR", help="default: %(default)s")
     parser.add_argument(
         "--redis",
-        default=os.environ.get("REDIS_URL", "redis://localhost:6379/0"),
+        default=usual_redis(),
         metavar="URL",
         help="used when it answers, else one is embedded (default: $REDIS_URL, or redis://localhost:6379/0)",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ from streamer.cli.console import fetching, note
 from streamer.cli.onemodel import add_model, only
 from streamer.cli.run import add_overrides
 from streamer.cli.signals import Runner, signals
+from streamer.cli.where import usual_redis
 from streamer.errors import InputError, SourceError, SourceUnusable
 from streamer.events import Event, FrameLost, Observer, PacketPublished
 from streamer.exporters.redis import RedisExporter
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--redis",
         nargs="?",
-        const=os.environ.get("REDIS_URL", "redis://localhost:6379/0"),
+        const=usual_redis(),
         metavar="URL",
         help="publish to Redis as well (default: $REDIS_URL, or redis://localhost:6379/0)",
     )
